@@ -1,0 +1,138 @@
+"""Judge: measure on the private holdout whether a peer's model would do harm.
+
+The trial of trust.md, step 1: start from the own model before this round's local steps, go a
+quarter of the (bounded) way towards the peer's, and see whether the private loss falls. The
+loss is balanced over the classes and its softmax is restricted to the classes of which the
+hospital has rows, because a node does not judge what it cannot see.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from konsil.knowledge.calibrate import fit_intercept
+from konsil.knowledge.evaluate import evaluate
+from konsil.knowledge.named import NamedTensors
+from konsil.knowledge.train import predict
+from konsil.protocol.errors import TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from konsil.knowledge.task import Rows, Task
+
+TRIAL = 0.25
+"""The part of the way towards a peer's model that is tried (b)."""
+
+
+class Judge:
+    """Private losses of one task on one device; holds one module and the holdout."""
+
+    def __init__(self, task: Task, device: str) -> None:
+        self._task = task
+        self._module = task.model().to(device)
+        seen = torch.cat([task.train.targets, task.holdout.targets])
+        self._seen = torch.unique(seen)
+
+    def loss(self, model: NamedTensors) -> float:
+        """The private loss L of a model; infinite or NaN outputs give infinity."""
+        outputs = self.outputs(model, self._task.holdout.inputs)
+        targets = self._task.holdout.targets.cpu()
+        if self._task.loss is not None:
+            value = float(self._task.loss(outputs, targets))
+        else:
+            value = balanced_loss(outputs, targets, self._seen.cpu())
+        return float("inf") if math.isnan(value) else value
+
+    def outputs(self, model: NamedTensors, inputs: Tensor) -> Tensor:
+        """What a model answers to `inputs`: one value a class, on the CPU.
+
+        Raises `TaskError` when the outputs have another shape.
+        """
+        model.load_into(self._module)
+        outputs = predict(self._module, inputs)
+        if outputs.ndim != 2 or outputs.shape[1] != len(self._task.classes):
+            raise TaskError(
+                f"the model of task {self._task.name!r} answers with shape "
+                f"{tuple(outputs.shape)}, not (rows, {len(self._task.classes)} classes)"
+            )
+        return outputs
+
+    def intercept(self, model: NamedTensors) -> tuple[float, ...]:
+        """The local intercept of a model, fitted on the hospital's own training rows."""
+        rows = self._task.train
+        return fit_intercept(_array(self.outputs(model, rows.inputs)), _array(rows.targets))
+
+    def measure(
+        self, model: NamedTensors, rows: Rows | None = None, *, calibrated: bool = True
+    ) -> dict[str, float]:
+        """Metrics by name on `rows` (by default the holdout), with the local intercept."""
+        rows = self._task.holdout if rows is None else rows
+        logits = _array(self.outputs(model, rows.inputs)).astype(np.float64)
+        shift = self.intercept(model) if calibrated else 0.0
+        return evaluate(logits + shift, _array(rows.targets))
+
+
+def balanced_loss(outputs: Tensor, targets: Tensor, seen: Tensor) -> float:
+    """Mean over the classes in `targets` of their mean cross-entropy within classes `seen`."""
+    restricted = outputs.double()[:, seen]
+    places = torch.searchsorted(seen, targets)
+    losses = functional.cross_entropy(restricted, places, reduction="none")
+    means = [losses[targets == label].mean() for label in torch.unique(targets)]
+    return float(torch.stack(means).mean())
+
+
+def trial_model(
+    before: NamedTensors, received: NamedTensors, reach: float, rho: float
+) -> NamedTensors:
+    """`before` moved by `TRIAL` of the way to `received`, that way shortened to `rho`.
+
+    `reach` is the distance between the two over the tensors that are mixed; tensors that
+    `received` lacks stay as before.
+    """
+    factor = TRIAL * min(1.0, rho / reach) if reach > 0 else 0.0
+    return NamedTensors(
+        {
+            name: tensor + factor * (received[name] - tensor)
+            if name in received and tensor.is_floating_point()
+            else tensor
+            for name, tensor in before.items()
+        }
+    )
+
+
+def local_names(task: Task, module: nn.Module) -> tuple[str, ...]:
+    """The names of the tensors that never mix: batch normalisation and the task's `local`.
+
+    Statistics of one hospital's scanner spoil another's model, and running variances of
+    different means cannot be averaged.
+    """
+    normalised = tuple(
+        f"{name}." if name else ""
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats
+    )
+    return tuple(
+        sorted(
+            name
+            for name in module.state_dict()
+            if name.startswith(normalised) or _named(name, task.local)
+        )
+    )
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    return np.asarray(tensor.detach().cpu())
+
+
+def _named(name: str, local: Collection[str]) -> bool:
+    return any(name == one or (one.endswith(".") and name.startswith(one)) for one in local)

@@ -1,0 +1,70 @@
+"""Screen: does a foreign payload have our architecture and only finite values?
+
+Numpy only and read in blocks, so that a hostile payload costs no memory. This is the
+part of the hard gate (trust.md, step 0) that has to look at values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from konsil.protocol import tensors
+from konsil.protocol.errors import RemoteError
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from konsil.protocol.digest import Digest
+
+_BLOCK = 1 << 18
+# Exponent bits of each type: all of them set means an infinity or NaN. The two kinds of
+# eight-bit floats are never trained here and have no common rule, so they are refused.
+_EXPONENTS = {
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+    "F32": ("<u4", 0x7F80_0000),
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+}
+_UNKNOWN = ("F8_E4M3", "F8_E5M2")
+
+
+def screen(path: Path, architecture: Digest, *, limits: Limits = DEFAULT_LIMITS) -> tuple[str, ...]:
+    """The reasons to refuse the payload at `path`; empty when it may be mixed.
+
+    `payload: …` (malformed), `architecture`, `dtype: NAME` and `not_finite: NAME`.
+    """
+    try:
+        with path.open("rb") as file:
+            first = file.read(tensors.LENGTH_BYTES)
+            head = first + file.read(tensors.header_length(first, limits=limits))
+        table = tensors.read_table(head, path.stat().st_size, limits=limits)
+    except (RemoteError, OSError) as fault:
+        return (f"payload: {fault}",)
+    if tensors.architecture(table) != architecture:
+        return ("architecture",)
+    reasons = []
+    for spec in table.tensors:
+        if spec.dtype in _UNKNOWN:
+            reasons.append(f"dtype: {spec.name}")
+        elif spec.dtype in _EXPONENTS and not _finite(path, len(head), spec):
+            reasons.append(f"not_finite: {spec.name}")
+    return tuple(reasons)
+
+
+def _finite(path: Path, start: int, spec: tensors.TensorSpec) -> bool:
+    stored, exponent = _EXPONENTS[spec.dtype]
+    width = np.dtype(stored).itemsize
+    with path.open("rb") as file:
+        file.seek(start + spec.begin)
+        for begin in range(spec.begin, spec.end, _BLOCK * width):
+            count = min(_BLOCK, (spec.end - begin) // width)
+            bits: npt.NDArray[np.unsignedinteger] = np.fromfile(file, stored, count)
+            mask = bits.dtype.type(exponent)
+            if bits.size != count or bool(np.any((bits & mask) == mask)):
+                return False
+    return True

@@ -1,0 +1,170 @@
+"""Task: what a hospital brings, in plain torch, and how the node finds it.
+
+A task file has one function, ``build(config: TaskConfig) -> Task``. This module imports no
+torch itself, so that command lines stay quick; the task's own module does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from konsil.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from torch import Generator, Tensor, nn
+
+    from konsil.knowledge.named import NamedTensors
+
+_NAME = re.compile(r"[!-~]{1,128}")
+
+Loss: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
+"""Outputs and targets of a batch to one scalar."""
+Fit: TypeAlias = "Callable[[nn.Module, Rows, Generator], float]"
+"""Trains the module in place for one round and returns the mean loss."""
+Release: TypeAlias = "Callable[[NamedTensors, NamedTensors], NamedTensors]"
+"""Turns the models before and after training into what may leave the hospital."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Patients' rows: `inputs` (n × …), class indices `targets` (n), one patient id a row."""
+
+    inputs: Tensor
+    targets: Tensor
+    patients: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if not len(self.inputs) == len(self.targets) == len(self.patients):
+            raise ConfigError(
+                f"{len(self.inputs)} inputs, {len(self.targets)} targets and "
+                f"{len(self.patients)} patient ids do not belong together"
+            )
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What a task's `build` is told: its home, the node's name, the consortium's seed."""
+
+    home: Path
+    name: str
+    seed: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One hospital's learning task; the rows and the loss never leave its worker process.
+
+    `model` makes the network; its initial weights must depend on torch's random numbers only,
+    which the node seeds alike for all members. `classes` and their order are the same
+    everywhere. `holdout` is private evidence: never trained on, and no patient of it is in
+    `train`. `loss` defaults to cross-entropy, `fit` to `konsil.knowledge.train.descend`.
+    `local` names tensors, or prefixes that end in a dot, which stay out of the mix;
+    batch normalisation always does. `release` is where noise for privacy belongs.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    model: Callable[[], nn.Module]
+    train: Rows
+    holdout: Rows
+    metric: str = "auc"
+    local_epochs: int = 1
+    batch_size: int = 16
+    learning_rate: float = 0.1
+    loss: Loss | None = None
+    fit: Fit | None = None
+    release: Release | None = None
+    local: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"task name {self.name!r}: write 1 to 128 visible ASCII characters, no spaces"
+            )
+        both = set(self.train.patients) & set(self.holdout.patients)
+        if both:
+            raise ConfigError(
+                f"task {self.name!r}: {len(both)} patients are in train and in holdout",
+                hint="split by patient: konsil.knowledge.split.by_patient",
+            )
+        if len(self.train) == 0 or len(self.holdout) == 0:
+            raise ConfigError(f"task {self.name!r} has no rows to train on or to judge with")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"task {self.name!r} needs two or more different classes")
+        if min(self.local_epochs, self.batch_size) < 1 or self.learning_rate <= 0:
+            raise ConfigError(f"task {self.name!r}: epochs, batch and rate must be positive")
+
+
+Factory: TypeAlias = Callable[[TaskConfig], Task]
+
+
+def load_factory(spec: str, search: Path) -> Factory:
+    """The function named by ``module:function``; a file in `search` goes before a package.
+
+    Raises `ConfigError` naming the file and line where loading failed.
+    """
+    name, colon, function = spec.partition(":")
+    if not colon or not name or not function.isidentifier():
+        raise ConfigError(f"[task] factory = {spec!r} is not of the form module:function")
+    module = _load(name, search)
+    factory = getattr(module, function, None)
+    if not callable(factory):
+        place = getattr(module, "__file__", name)
+        raise ConfigError(f"[task] factory = {spec!r}: {place} has no function {function!r}")
+    return factory  # type: ignore[no-any-return]
+
+
+def where(fault: BaseException, search: Path) -> str:
+    """The place of an error: its innermost line in `search`, else the innermost of all.
+
+    A syntax error is placed in the file that has it.
+    """
+    if isinstance(fault, SyntaxError) and fault.filename:
+        return f"{_short(fault.filename)}:{fault.lineno}"
+    frames = traceback.extract_tb(fault.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(f"{search}/")]
+    if not frames:
+        return ""
+    frame = (own or frames)[-1]
+    return f"{_short(frame.filename)}:{frame.lineno}"
+
+
+def _short(filename: str) -> str:
+    return filename.rsplit("/", 1)[-1]
+
+
+def _load(name: str, search: Path) -> ModuleType:
+    path = search.joinpath(*name.split(".")).with_suffix(".py")
+    if str(search) not in sys.path:
+        sys.path.insert(0, str(search))
+    try:
+        if not path.is_file():
+            return importlib.import_module(name)
+        found = importlib.util.spec_from_file_location(name, path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        sys.modules[name] = module
+        found.loader.exec_module(module)
+        return module
+    except Exception as fault:  # whatever a hospital's own file raises, named and handed on
+        sys.modules.pop(name, None)
+        place = where(fault, search)
+        raise ConfigError(
+            f"[task] factory: cannot load {name!r}: {type(fault).__name__}: {fault} ({place})",
+            hint=f"looked for {path} and for an installed module",
+        ) from fault

@@ -1,0 +1,111 @@
+"""Train: one flat local loop, and the seeded start that all members share.
+
+All randomness comes from generators seeded by the consortium's seed, the node's name and its
+round, so the same inputs give the same model. The optimiser begins anew each round and is
+never shared. The start model is copied in and stays as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from konsil.knowledge.named import NamedTensors
+from konsil.protocol.digest import tagged
+from konsil.protocol.errors import TaskError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from konsil.knowledge.task import Rows, Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A locally trained model and the mean loss of its round."""
+
+    model: NamedTensors
+    loss: float
+
+
+def seed_of(seed: int, *words: str) -> int:
+    """A 63-bit seed that depends on the consortium's seed and on these words."""
+    digest = tagged("seed", str(seed).encode(), *(word.encode() for word in words))
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def initial_model(task: Task, seed: int) -> NamedTensors:
+    """The common start model: the task's network with its weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "base"))
+        return NamedTensors.of(task.model())
+
+
+def train(
+    task: Task, start: NamedTensors, *, seed: int, node: str, number: int, device: str = "cpu"
+) -> Trained:
+    """One round of local training from `start`, which is left unchanged.
+
+    Raises `TaskError` when the loss or a weight is no longer a finite number.
+    """
+    own_seed = seed_of(seed, "train", node, str(number))
+    with torch.random.fork_rng():
+        torch.manual_seed(own_seed)
+        module = task.model()
+        start.load_into(module)
+        module.to(device).train()
+        generator = torch.Generator().manual_seed(own_seed)
+        rows = on_device(task.train, device)
+        loss = task.fit(module, rows, generator) if task.fit else descend(task, module, generator)
+    model = NamedTensors.of(module)
+    if not math.isfinite(loss) or not model.finite():
+        raise TaskError(
+            f"round {number}: training ended with a loss of {loss} or a weight without a value",
+            hint="lower the learning rate, or look for missing values in the inputs",
+        )
+    return Trained(model, float(loss))
+
+
+def descend(task: Task, module: nn.Module, generator: torch.Generator) -> float:
+    """Plain stochastic gradient descent over the training rows; the mean loss of all batches.
+
+    Batches are of nearly equal size, so that no batch of one row upsets a normalisation.
+    Raises `TaskError` at the first loss that is not finite.
+    """
+    device = str(next(module.parameters()).device)
+    rows = on_device(task.train, device)
+    criterion = task.loss or functional.cross_entropy
+    optimiser = torch.optim.SGD(module.parameters(), lr=task.learning_rate)
+    losses = []
+    for _ in range(task.local_epochs):
+        order = torch.randperm(len(rows), generator=generator)
+        for batch in order.tensor_split(math.ceil(len(rows) / task.batch_size)):
+            optimiser.zero_grad()
+            loss = criterion(module(rows.inputs[batch]), rows.targets[batch])
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise TaskError(
+                    f"the loss of batch {len(losses)} is {losses[-1]}",
+                    hint="lower the learning rate, or look for missing values in the inputs",
+                )
+            torch.autograd.backward(loss)
+            optimiser.step()
+    return math.fsum(losses) / len(losses)
+
+
+def predict(module: nn.Module, inputs: Tensor, *, batch_size: int = 512) -> Tensor:
+    """Outputs of the module in evaluation mode, without gradients, on the CPU."""
+    module.eval()
+    device = next(module.parameters()).device
+    with torch.no_grad():
+        parts = [module(part.to(device)).cpu() for part in torch.split(inputs, batch_size)]
+    return torch.cat(parts)
+
+
+def on_device(rows: Rows, device: str) -> Rows:
+    """The rows with their tensors on `device`."""
+    return type(rows)(rows.inputs.to(device), rows.targets.to(device), rows.patients)

@@ -1,0 +1,192 @@
+"""What a running node answers on its control socket: one function a verb, plain data out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from konsil.node.chronicle import Chronicle
+from konsil.node.config import NodeConfig
+from konsil.node.control import Answer
+from konsil.node.intake import Intake
+from konsil.node.learner import Learner
+from konsil.node.links import Links
+from konsil.node.memory import KIND, OPERATOR_CAUSES
+from konsil.node.roster import Roster
+from konsil.node.shelf import Shelf
+from konsil.node.trainer import Trainer
+from konsil.node.transport import Transport
+from konsil.protocol import cmp1
+from konsil.protocol.entries import TrustUpdate
+from konsil.protocol.errors import UsageError
+from konsil.trust.fixed import UNIT_E9
+
+OPERATOR_VERBS = {
+    "pin": "operator.pin",
+    "mute": "operator.mute",
+    "quarantine": "operator.quarantine",
+    "release": "operator.release",
+}
+
+
+class Answers:
+    """Looks at the node's parts; changes them only where an operator says so."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        roster: Roster,
+        transport: Transport,
+        links: Links,
+        shelf: Shelf,
+        learner: Learner,
+        trainer: Trainer,
+        intake: Intake,
+        chronicle: Chronicle,
+        stop: trio.Event,
+    ) -> None:
+        self._config = config
+        self._roster = roster
+        self._transport = transport
+        self._links = links
+        self._shelf = shelf
+        self._learner = learner
+        self._trainer = trainer
+        self._intake = intake
+        self._chronicle = chronicle
+        self._stop = stop
+        self._started = trio.current_time()
+
+    def verbs(self) -> Mapping[str, Answer]:
+        """The closed list of questions."""
+        return {
+            "status": self._status,
+            "peers": self._peers,
+            "artifacts": self._artifacts,
+            "trust": self._trust,
+            "publish": self._publish,
+            "stop": self._halt,
+        }
+
+    async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        learner, memory, me = self._learner, self._learner.memory, self._roster.me
+        own = [held for held in self._shelf if held.head.publisher == me.node]
+        return {
+            "name": me.name,
+            "node_id": me.node,
+            "peer_id": me.peer,
+            "consortium": self._roster.consortium,
+            "phase": learner.phase,
+            "round": memory.round,
+            "rounds": self._config.training.rounds,
+            "model": None if memory.model is None else memory.model.hex(),
+            "metrics": learner.metrics,
+            "task_error": learner.task_error,
+            "neighbours": sorted(link.member.name for link in self._links.live().values()),
+            "ledger": {"size": self._chronicle.size, "root": self._chronicle.root.hex()},
+            "worker": {"state": self._trainer.state, "restarts": max(0, self._trainer.restarts)},
+            "bytes_sent": self._transport.bytes_written,
+            "bytes_received": self._transport.bytes_read,
+            "artifacts": {KIND: len(own)},
+            "received": self._intake.received,
+            "rejected": self._intake.rejected,
+            "integrated": memory.integrated,
+            "addresses": list(self._transport.addresses),
+            "uptime_s": trio.current_time() - self._started,
+        }
+
+    async def _peers(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        live = self._links.live()
+        rows = []
+        for member in self._roster:
+            if member.node == self._roster.me.node:
+                continue
+            link = live.get(member.node)
+            have = None if link is None else link.have
+            rows.append(
+                {
+                    "name": member.name,
+                    "node": member.node,
+                    "peer": member.peer,
+                    "linked": link is not None,
+                    "degree": None if have is None else have.degree,
+                    "learning": None if have is None else have.learning,
+                    "addresses": list(member.addresses),
+                }
+            )
+        return {"peers": rows}
+
+    async def _artifacts(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        rows = []
+        for held in self._shelf:
+            member = self._roster.node(held.head.publisher)
+            rows.append(
+                {
+                    "publisher": held.head.publisher if member is None else member.name,
+                    "kind": held.head.kind,
+                    "sequence": held.head.sequence,
+                    "round": held.head.round,
+                    "size": held.head.size,
+                    "art": held.head.art.hex(),
+                    "env": held.head.env.hex(),
+                }
+            )
+        return {"artifacts": rows}
+
+    async def _trust(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if "operator" in arguments:
+            await self._operate(str(arguments["operator"]), str(arguments["peer"]))
+        rows = []
+        for member in self._roster:
+            if member.node == self._roster.me.node:
+                continue
+            standing = self._learner.memory.standing(member.node)
+            rows.append(
+                {
+                    "name": member.name,
+                    "node": member.node,
+                    "kind": KIND,
+                    "trust": standing.trust_e9 / UNIT_E9,
+                    "weight": standing.weight_e9 / UNIT_E9,
+                    "share": standing.share_e9 / UNIT_E9,
+                    "state": standing.operator or "evidence",
+                }
+            )
+        return {"peers": rows}
+
+    async def _operate(self, verb: str, name: str) -> None:
+        member, cause = self._roster.named(name), OPERATOR_VERBS.get(verb)
+        if member is None or cause is None or member.node == self._roster.me.node:
+            raise UsageError(
+                f"`{name}` is no other member", hint="name one that `konsil node peers` shows"
+            )
+        memory = self._learner.memory
+        trust = memory.standing(member.node).trust_e9
+        note = cmp1.encode({"cause": cause, "node": member.node, "v": 1})
+        await self._chronicle.append(
+            TrustUpdate(
+                node=member.node,
+                kind=KIND,
+                art=None,
+                old_e9=trust,
+                new_e9=trust,
+                cause=cause,
+                evidence=await self._chronicle.put(note),
+            )
+        )
+        memory.operate(member.node, OPERATOR_CAUSES[cause])
+
+    async def _publish(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        held = await self._learner.publish_now()
+        return {
+            "env": held.head.env.hex(),
+            "art": held.head.art.hex(),
+            "sequence": held.head.sequence,
+            "size": held.head.size,
+        }
+
+    async def _halt(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        self._stop.set()
+        return {"stopping": True}

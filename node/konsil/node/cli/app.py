@@ -1,0 +1,107 @@
+"""The `konsil` command: gathers the groups and is the last boundary for every error.
+
+Python exits 1 on an uncaught exception, which a script would read as "findings"; so `main`
+maps the tree of `konsil.protocol.errors` to the documented exit codes and lets anything
+else end with 70 and a request to report the bug.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import entry_points, version
+from typing import Annotated
+
+import click
+import typer
+
+from konsil.node.cli import artifact, audit, config, init, node, output
+from konsil.protocol.errors import KonsilError, UsageError
+
+GROUPS = ("artifact", "audit", "config", "node")
+BUG = 70
+
+
+def build_app() -> typer.Typer:
+    """The whole command tree; commands of higher floors join through an entry point."""
+    app = typer.Typer(
+        name="konsil",
+        help="Hospitals learn from each other's models and never from each other's patients.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_root)
+    app.command(name="init")(init.init)
+    app.add_typer(node.app, name="node", help="Run a hospital's daemon, or ask the running one.")
+    app.add_typer(audit.app, name="audit", help="Verify ledgers and trace models, offline.")
+    app.add_typer(artifact.app, name="artifact", help="Look at artifacts, take a model out.")
+    app.add_typer(config.app, name="config", help="Check a configuration file.")
+    for point in sorted(entry_points(group="konsil.commands"), key=lambda p: p.name):
+        app.command(name=point.name)(point.load())
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"konsil {version('konsil')}")
+        raise typer.Exit(0)
+
+
+def _root(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Hospitals learn from each other's models and never from each other's patients."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command line and exit with its documented code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    verb = _verb(arguments)
+    command = typer.main.get_command(build_app())
+    try:
+        result = command.main(args=arguments, prog_name="konsil", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error.message)
+        return UsageError.exit_code
+    except click.ClickException as error:
+        hint = f"see: konsil {verb.replace('.', ' ')} --help"
+        return output.fail(verb, UsageError(error.format_message(), hint=hint), as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        output.talk("konsil: interrupted")
+        return 1
+    except KonsilError as error:
+        return output.fail(verb, error, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the last boundary: a bug must not look like findings
+        traceback.print_exception(error)
+        bug = KonsilError(
+            f"a bug in konsil: {type(error).__name__}: {error}",
+            hint="please report it with the lines above",
+        )
+        output.fail(verb, bug, as_json=as_json)
+        return BUG
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    """The name of the command for the JSON schema: `node.status`, `audit.verify`, `demo`."""
+    words = [word for word in arguments if not word.startswith("-")][:2]
+    if not words:
+        return "konsil"
+    return ".".join(words) if words[0] in GROUPS and len(words) == 2 else words[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""`konsil config`: check a configuration file before a node reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konsil.node.cli import output
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Check a configuration file."""
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A node.toml.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a node.toml as the node would; exit 5 names the first thing that is wrong."""
+    from konsil.node.config import read_config
+
+    config = read_config(file)
+    data = {
+        "file": str(file),
+        "name": config.node.name,
+        "consortium": config.consortium.name,
+        "members": [member.name for member in config.members],
+        "charter": config.charter().digest().hex(),
+    }
+    output.emit(
+        "config.check",
+        data,
+        as_json=as_json,
+        text=lambda: print(
+            f"{file}: good. {config.node.name} of {config.consortium.name},"
+            f" {len(config.members)} members, charter {data['charter'][:16]}"
+        ),
+    )

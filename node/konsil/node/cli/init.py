@@ -1,0 +1,50 @@
+"""`konsil init`: make a hospital's home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from konsil.node.cli import output
+
+TABULAR = "konsil.knowledge.tabular:build"
+
+
+def init(
+    home: Annotated[Path, typer.Argument(help="The folder to make.")],
+    name: Annotated[str, typer.Option(help="The hospital's short name: a-z, 0-9 and dashes.")],
+    consortium: Annotated[str, typer.Option(help="The consortium's short name.")] = "consortium",
+    task: Annotated[
+        str, typer.Option(help="What is learned: module:factory (HOME/task.py counts).")
+    ] = TABULAR,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(help="A multiaddr to listen on; `none` for an outbound-only hospital."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make keys, node.toml and a ledger with its genesis entry."""
+    from konsil.node.init import DEFAULT_LISTEN, create_home
+
+    addresses = tuple(a for a in (listen or [DEFAULT_LISTEN]) if a != "none")
+    member = create_home(
+        home, name=name, consortium=consortium, factory=task, listen=addresses, options={}
+    )
+    data = {
+        "home": str(home),
+        "name": member.name,
+        "node_id": member.node,
+        "peer_id": member.peer,
+        "member": str(home / "member.toml"),
+    }
+
+    def text() -> None:
+        print(f"{member.name} is {member.node}, and lives in {home}.")
+        output.talk(
+            f"Next: hand {home / 'member.toml'} to the other members, append theirs to"
+            f" {home / 'node.toml'}, then: konsil node run {home}"
+        )
+
+    output.emit("init", data, as_json=as_json, text=text)

@@ -1,0 +1,80 @@
+"""What a command prints: data to stdout, talk to stderr, one JSON object with `--json`.
+
+The JSON envelope is a contract with scripts: `ok` is true exactly when the exit code is 0;
+on exits 1, 3 and 4 of a command that ran, the object carries both `error` and `data`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import NoReturn, TypedDict
+
+import typer
+
+from konsil.protocol.errors import KonsilError
+
+
+class ErrorObject(TypedDict):
+    """The `error` member of the envelope."""
+
+    code: str
+    message: str
+    hint: str
+
+
+def emit(
+    verb: str,
+    data: Mapping[str, object],
+    *,
+    as_json: bool,
+    text: Callable[[], None] | None = None,
+) -> None:
+    """Print the result of a command that succeeded: as JSON, or by calling `text`."""
+    if as_json:
+        _print_json({"schema": f"konsil.{verb}/1", "ok": True, "data": data})
+    elif text is not None:
+        text()
+
+
+def finish(
+    verb: str,
+    data: Mapping[str, object],
+    *,
+    exit_code: int,
+    error: ErrorObject | None = None,
+    as_json: bool,
+    text: Callable[[], None] | None = None,
+) -> NoReturn:
+    """Print the result of a command that ran to its end, and exit with its code."""
+    if exit_code == 0:
+        emit(verb, data, as_json=as_json, text=text)
+        raise typer.Exit(0)
+    problem = error or ErrorObject(code="findings", message="there are findings", hint="")
+    if as_json:
+        _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": data})
+    else:
+        if text is not None:
+            text()
+        talk(f"konsil: {problem['message']}" + (f" ({problem['hint']})" if problem["hint"] else ""))
+    raise typer.Exit(exit_code)
+
+
+def fail(verb: str, error: KonsilError, *, as_json: bool) -> int:
+    """Print an error that ended a command, and return its exit code."""
+    if as_json:
+        problem = ErrorObject(code=error.code, message=error.message, hint=error.hint)
+        _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem})
+    else:
+        talk(f"konsil: {error.diagnostics()}")
+    return error.exit_code
+
+
+def talk(line: str) -> None:
+    """Print one line for people, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print_json(value: Mapping[str, object]) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)

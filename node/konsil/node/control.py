@@ -1,0 +1,188 @@
+"""How people ask a running node: one JSON line in, one JSON line out, on a unix socket.
+
+The socket lies in the home, is open to its owner only (0700), and answers a closed list of
+verbs. A question can fail; it can never stop the node. The client side is synchronous and
+imports neither libp2p nor torch, so that `konsil node status` is quick.
+
+A socket's path may not exceed about 107 bytes; a longer home is reached through the open
+folder itself (`/proc/self/fd/N/control.sock`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from konsil.node.log import Log
+from konsil.node.paths import Home
+from konsil.protocol.errors import ConfigError, KonsilError, UnreachableError, UsageError
+
+Answer = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+LONGEST_PATH = 107
+LONGEST_LINE = 1 << 20
+
+
+async def serve_control(
+    home: Home,
+    verbs: Mapping[str, Answer],
+    log: Log,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Answer questions until cancelled. Raises `ConfigError` when the path cannot be bound."""
+    with _reachable(home.socket) as path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+        old = os.umask(0o077)
+        try:
+            await listening.bind(path)
+        finally:
+            os.umask(old)
+        os.chmod(path, stat.S_IRWXU)
+        listening.listen(16)
+
+    async def answer_one(stream: trio.SocketStream) -> None:
+        async with stream:
+            with trio.move_on_after(60):
+                await _answer(stream, verbs, log)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            listener = trio.SocketListener(listening)
+            nursery.start_soon(trio.serve_listeners, answer_one, [listener])
+            task_status.started()
+    finally:
+        with _reachable(home.socket) as path, contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+async def _answer(stream: trio.SocketStream, verbs: Mapping[str, Answer], log: Log) -> None:
+    reply: dict[str, Any]
+    try:
+        line = await _read_line(stream)
+        if not line:
+            return
+        question = json.loads(line)
+        answer = verbs[question["verb"]]
+        reply = {"ok": True, "data": await answer(question.get("arguments") or {})}
+    except KonsilError as error:
+        reply = _failure(error)
+    except (KeyError, TypeError, ValueError) as error:
+        reply = _failure(UsageError(f"no such question: {error!r}"))
+    except trio.BrokenResourceError:
+        return
+    except Exception as error:  # noqa: BLE001 - a question must not stop the node: logged
+        log.error("control.bug", error=repr(error))
+        reply = _failure(KonsilError(f"a bug in konsil: {error!r}"))
+    with contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_all(json.dumps(reply).encode() + b"\n")
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    buffer = bytearray()
+    while not buffer.endswith(b"\n") and len(buffer) < LONGEST_LINE:
+        piece = await stream.receive_some()
+        if not piece:
+            break
+        buffer += piece
+    return bytes(buffer)
+
+
+def _failure(error: KonsilError) -> dict[str, Any]:
+    problem = {"code": error.code, "message": error.message, "hint": error.hint}
+    return {"ok": False, "error": problem, "exit_code": error.exit_code}
+
+
+@contextlib.contextmanager
+def _reachable(path: Path) -> Iterator[str]:
+    """A name for `path` that is short enough for a socket."""
+    if len(os.fsencode(path)) <= LONGEST_PATH:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        if not os.path.isdir(f"/proc/self/fd/{folder}"):
+            raise ConfigError(
+                f"{path}: the path is too long for a socket", hint="choose a shorter home"
+            )
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+class _Answered(KonsilError):
+    """An error that the node reported, with its own exit code."""
+
+    def __init__(self, problem: Mapping[str, str], exit_code: int) -> None:
+        super().__init__(problem["message"], hint=problem["hint"])
+        self.code = problem["code"]  # type: ignore[misc]
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def ask(
+    root: Path,
+    verb: str,
+    arguments: Mapping[str, Any] | None = None,
+    timeout_s: float = 10.0,
+) -> dict[str, Any]:
+    """The running node's answer. Raises `UnreachableError`, or the error that it reports."""
+    if not root.is_dir():
+        raise ConfigError(
+            f"{root}: there is no such home", hint="make one with: konsil init HOME --name NAME"
+        )
+    question = json.dumps({"verb": verb, "arguments": dict(arguments or {})}).encode() + b"\n"
+    try:
+        with _reachable(Home(root.absolute()).socket) as path, _connect(path, timeout_s) as line:
+            line.sendall(question)
+            reply = json.loads(_receive_line(line))
+    except (OSError, ValueError) as error:
+        raise UnreachableError(
+            f"{root}: the node does not answer: {error}",
+            hint=f"start it with: konsil node run {root}",
+        ) from error
+    if not reply["ok"]:
+        raise _Answered(reply["error"], reply["exit_code"])
+    data: dict[str, Any] = reply["data"]
+    return data
+
+
+def wait_until_gone(root: Path, timeout_s: float = 10.0) -> None:
+    """Return when no daemon answers any more. Raises `UnreachableError` after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while Home(root.absolute()).socket.exists():
+        if time.monotonic() > end:
+            raise UnreachableError(
+                f"{root}: the node was told to stop and is still there", hint="look at its log"
+            )
+        time.sleep(0.05)
+
+
+def _connect(path: str, timeout_s: float) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.settimeout(timeout_s)
+    try:
+        line.connect(path)
+    except OSError:
+        line.close()
+        raise
+    return line
+
+
+def _receive_line(line: socket.socket) -> bytes:
+    buffer = bytearray()
+    while not buffer.endswith(b"\n"):
+        piece = line.recv(65536)
+        if not piece:
+            raise ConnectionError("it closed the line")
+        buffer += piece
+    return bytes(buffer)

@@ -1,0 +1,91 @@
+"""Writing files so that a power cut leaves the old content or the new one, never a mixture.
+
+Order of a replacement: temporary file, `fdatasync`, rename, `fsync` of the folder. Every
+`OSError` becomes a `StorageError` that names the file; a full disk has a code of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from konsil.protocol.errors import StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEMPORARY = ".tmp"
+"""The suffix of a file that is not finished; what a crash leaves under it is never read."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class DiskFullError(StorageError):
+    """There is no room for what must be written."""
+
+    code = "disk_full"
+
+
+def storage_error(place: Path, error: OSError) -> StorageError:
+    """The error of our tree for a failed system call on `place`."""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return DiskFullError(f"{place}: {reason}", hint="free some space, then start again")
+    return StorageError(f"{place}: {reason}", hint="check the disk and its permissions")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable. Raises `OSError`."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folders(folder: Path, top: Path) -> None:
+    """Creates `folder` below the existing `top`, each new name durable. Raises `OSError`."""
+    missing = []
+    while folder != top and not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for item in reversed(missing):
+        item.mkdir(exist_ok=True)
+        sync_folder(item.parent)
+
+
+def write_all(handle: int, data: bytes, offset: int) -> None:
+    """Writes all of `data` at `offset` of an open file. Raises `OSError`."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(handle, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def stage(path: Path, data: bytes) -> Path:
+    """Writes a temporary file beside `path`, its content durable, and returns its path.
+
+    Raises `OSError`, after removing the file.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            write_all(handle, data, 0)
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replaces, or creates, `path` with `data`, atomically and durably. Raises `StorageError`."""
+    try:
+        os.replace(stage(path, data), path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error

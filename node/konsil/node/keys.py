@@ -1,0 +1,68 @@
+"""The five private keys of a node on disk: one file a role, readable by the owner only.
+
+Invariants: a key file is 32 raw bytes as hex and mode 0600; a wider mode is refused, never
+repaired, since somebody may have read the key; keys are created once and never overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from konsil.protocol.errors import ConfigError, StorageError
+from konsil.protocol.identity import ROLES, KeySet, SigningKey
+
+
+def create_keys(folder: Path) -> KeySet:
+    """Make and store fresh keys. Raises `ConfigError` when one is there already."""
+    keys = KeySet.generate(os.urandom)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for role in ROLES:
+            _write_once(folder / f"{role}.key", keys.keys[role].seed)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"{error.filename}: a key is there already", hint="choose another home"
+        ) from error
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot write keys: {error.strerror}") from error
+    return keys
+
+
+def load_keys(folder: Path) -> KeySet:
+    """The stored keys. Raises `ConfigError` naming a file that is missing, open or malformed."""
+    return KeySet(keys={role: _read(folder / f"{role}.key") for role in ROLES})
+
+
+def _write_once(path: Path, seed: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(seed.hex().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> SigningKey:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: the key is missing", hint="restore it from your backup"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"{path}: mode {mode:04o} lets others read a private key", hint=f"chmod 600 {path}"
+        )
+    try:
+        seed = bytes.fromhex(text.decode("ascii").strip())
+        if len(seed) != 32:
+            raise ValueError(f"{len(seed)} bytes")
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}: this is no key (64 hex digits)", hint="restore it from your backup"
+        ) from error
+    return SigningKey.from_seed(seed)

@@ -1,0 +1,49 @@
+"""JSON lines on stderr: what happened, to whom, when; no patient and no key is ever logged."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Protocol
+
+import structlog
+
+
+class Log(Protocol):
+    """What the node's services need of a logger."""
+
+    def debug(self, event: str, **facts: object) -> object:
+        """Tell a detail."""
+        ...
+
+    def info(self, event: str, **facts: object) -> object:
+        """Tell what happened."""
+        ...
+
+    def warning(self, event: str, **facts: object) -> object:
+        """Tell what was refused or lost."""
+        ...
+
+    def error(self, event: str, **facts: object) -> object:
+        """Tell what broke."""
+        ...
+
+    def bind(self, **facts: object) -> Log:
+        """The same log, with facts added to each line."""
+        ...
+
+
+def open_log(name: str, level: str) -> Log:
+    """A log of this node at `level` and above, one JSON object a line on stderr."""
+    log: Log = structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        context_class=dict,
+    ).bind(node=name)
+    return log

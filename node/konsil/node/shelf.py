@@ -1,0 +1,92 @@
+"""The artifacts that this node holds, own and received; what it can serve and what it can mix.
+
+An index in memory: payloads lie in the blob store, envelopes and proofs beside the ledger,
+and the ledger's publish and receive entries say what belongs together, so that a restart
+rebuilds the shelf. Nothing is on the shelf that the ledger does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import msgspec
+
+from konsil.protocol.artifact import Artifact
+from konsil.protocol.messages import Head
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """One artifact on the shelf."""
+
+    head: Head
+    artifact: Artifact
+    envelope: bytes
+    """The exact signed bytes, as they came and as they are handed on."""
+    proof: bytes
+    """The tlog-proof of its publish entry."""
+    path: Path
+    """Its payload."""
+    since_round: int
+    """Our own round in which we first held it."""
+
+
+class Shelf:
+    """Artifacts by envelope digest, and which of them were mixed already."""
+
+    def __init__(self) -> None:
+        self._held: dict[bytes, Held] = {}
+        self._newest: dict[tuple[str, str], bytes] = {}
+        self._mixed: dict[tuple[str, str], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(self._held.values())
+
+    def add(self, held: Held) -> None:
+        """Put an artifact on the shelf; the newest of a publisher and kind is its head."""
+        head = held.head
+        self._held[head.env] = held
+        current = self._newest.get((head.publisher, head.kind))
+        if current is None or self._held[current].head.sequence < head.sequence:
+            self._newest[(head.publisher, head.kind)] = head.env
+
+    def get(self, env: bytes) -> Held | None:
+        """The artifact with this envelope digest."""
+        return self._held.get(env)
+
+    def newest(self, publisher: str, kind: str) -> Held | None:
+        """The newest artifact held of a publisher and kind."""
+        env = self._newest.get((publisher, kind))
+        return None if env is None else self._held[env]
+
+    def sequence(self, publisher: str, kind: str) -> int:
+        """The newest sequence held of a publisher and kind; 0 when none is."""
+        newest = self.newest(publisher, kind)
+        return 0 if newest is None else newest.head.sequence
+
+    def heads(self) -> tuple[Head, ...]:
+        """The newest artifact of each publisher and kind: what we can serve."""
+        return tuple(self._held[env].head for env in self._newest.values())
+
+    def fresh(self, kind: str, *, without: str) -> tuple[Held, ...]:
+        """Each publisher's newest artifact of `kind` that was not mixed yet, by publisher."""
+        heads = [
+            self._held[env]
+            for (publisher, of_kind), env in sorted(self._newest.items())
+            if of_kind == kind and publisher != without
+        ]
+        return tuple(
+            held
+            for held in heads
+            if held.head.sequence > self._mixed.get((held.head.publisher, kind), 0)
+        )
+
+    def mark_mixed(self, envs: Collection[bytes]) -> None:
+        """Remember that these were judged and mixed, so that none counts twice."""
+        for env in envs:
+            head = self._held[env].head
+            place = (head.publisher, head.kind)
+            self._mixed[place] = max(self._mixed.get(place, 0), head.sequence)

@@ -1,0 +1,188 @@
+"""What the daemon and its worker process say to each other over a pipe.
+
+The worker owns the patients' rows and every tensor; the daemon owns keys, ledger and
+network, and never imports torch. So tensors cross by path and digest through the blob
+store, and only counts, digests and scores cross in messages. One request, one reply.
+
+Frames: u32 big-endian length, then msgpack of a tagged struct (`msgspec`, both ends are
+ours). The worker never sees a key and never opens a socket.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=True):
+    """A tagged message; the tag is the class name."""
+
+
+class Open(_Message, frozen=True):
+    """Load the task and the common base model. First request of every worker."""
+
+    home: str
+    blobs: str
+    factory: str
+    options: dict[str, Any]
+    name: str
+    seed: int
+    """Seed of the consortium: the base model and its initial weights follow from it."""
+    device: str
+
+
+class Opened(_Message, frozen=True):
+    """The task is loaded."""
+
+    task: str
+    classes: tuple[str, ...]
+    metric: str
+    base: bytes
+    """Digest of the common initial model, now in the blob store."""
+    architecture: bytes
+    parameters: int
+    rows: int
+    class_rows: tuple[int, ...]
+    holdout_rows: int
+    data: bytes
+    """Salted commitment to the training rows."""
+    recipe: bytes
+    code: bytes
+    environment: bytes
+    torch_device: str
+
+
+class Train(_Message, frozen=True):
+    """Train locally from `model` for one round."""
+
+    model: bytes
+    round: int
+
+
+class Trained(_Message, frozen=True):
+    """A round of local training is done; both models lie in the blob store."""
+
+    out: bytes
+    """The locally trained model (x_i)."""
+    release: bytes
+    """What may leave the hospital; equals `out` unless the task transforms it."""
+    size: int
+    loss: float
+    seconds: float
+
+
+class Check(_Message, frozen=True):
+    """Is a received payload, spooled at `path`, a model of our architecture with finite values?"""
+
+    path: str
+    architecture: bytes
+
+
+class Checked(_Message, frozen=True):
+    """The verdict; `reasons` is empty when the payload may be mixed."""
+
+    reasons: tuple[str, ...]
+
+
+class Candidate(_Message, frozen=True):
+    """One received artifact that waits to be mixed, with what is known of its publisher."""
+
+    art: bytes
+    node: str
+    lag: int
+    metropolis_e9: int
+    r_e9: int
+    s_e9: int
+    pinned_e9: int | None = None
+    """Set by the operator: this gate value is used instead of the evidence's."""
+
+
+class Mix(_Message, frozen=True):
+    """Judge the candidates and mix them into the trained model."""
+
+    before: bytes
+    """a_i: the model before this round's local steps."""
+    trained: bytes
+    """x_i: the model after them."""
+    node: str
+    round: int
+    kind: str
+    scale_e9: int
+    """S_i of the last round, the running scale of functional evidence; 0 before the first."""
+    candidates: tuple[Candidate, ...]
+
+
+class Judged(_Message, frozen=True):
+    """What the evidence says of one candidate; `record` is a packed EvidenceRecord."""
+
+    art: bytes
+    node: str
+    record: bytes
+    old_e9: int
+    new_e9: int
+    r_e9: int
+    s_e9: int
+    cause: str
+
+
+class MixedPart(_Message, frozen=True):
+    """One effective, integer coefficient of the mix."""
+
+    art: bytes
+    node: str
+    w_e9: int
+    trust_e9: int
+
+
+class Mixed(_Message, frozen=True):
+    """The mixed model lies in the blob store; `parts` replays it exactly."""
+
+    out: bytes
+    rule: str
+    parts: tuple[MixedPart, ...]
+    not_mixed: tuple[str, ...]
+    judged: tuple[Judged, ...]
+    scale_e9: int
+    step_e9: int
+    before: dict[str, float]
+    after: dict[str, float]
+    reason: str
+
+
+class Evaluate(_Message, frozen=True):
+    """Measure a model on the private holdout, with the local intercept fitted."""
+
+    model: bytes
+
+
+class Evaluated(_Message, frozen=True):
+    """Metrics by name, and the local intercept (one value a class)."""
+
+    metrics: dict[str, float]
+    intercept: tuple[float, ...]
+
+
+class Export(_Message, frozen=True):
+    """Write a model to `folder` in a form that plain torch loads, without konsil."""
+
+    model: bytes
+    folder: str
+
+
+class Exported(_Message, frozen=True):
+    """The names of the files written."""
+
+    files: tuple[str, ...]
+
+
+class Failed(_Message, frozen=True):
+    """The task raised; the worker lives on unless `fatal`."""
+
+    what: str
+    where: str
+    fatal: bool
+
+
+Request = Open | Train | Check | Mix | Evaluate | Export
+Reply = Opened | Trained | Checked | Mixed | Evaluated | Exported | Failed

@@ -1,0 +1,244 @@
+"""Artifacts: the signed manifest of what one node hands to others.
+
+The manifest is an in-toto Statement v1 (in-toto/attestation, spec/v1/statement.md) with the
+predicate type `konsil:artifact/v1`. Its bytes are canonical JSON (RFC 8785), and those
+exact bytes are what the envelope signs. The subject names the payload by its SHA-256, so
+that tools which know only in-toto can check it; the predicate must name the same one.
+
+A manifest says what was trained on in buckets only. Absent means unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from konsil.protocol import envelope as dsse
+from konsil.protocol import jcs
+from konsil.protocol.errors import (
+    EncodingRefused,
+    LimitExceeded,
+    LocalProtocolError,
+    ManifestRefused,
+)
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.records import HexField, NodeField
+
+if TYPE_CHECKING:
+    from konsil.protocol.envelope import Envelope
+    from konsil.protocol.identity import SigningKey, VerifyKey
+
+KINDS = ("parameters", "data_vector", "logits", "prototypes", "weak_labels")
+"""What a payload can be."""
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "konsil:artifact/v1"
+SUBJECT_NAME = "payload"
+
+COHORT_BUCKETS = (
+    0, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
+    100_000, 200_000, 500_000, 1_000_000,
+)  # fmt: skip
+"""Lower edges of the buckets in which rows are counted."""
+
+Kind = Literal["parameters", "data_vector", "logits", "prototypes", "weak_labels"]
+Count = Annotated[int, Meta(ge=0, le=jcs.INT_MAX)]
+Label = Annotated[str, Meta(min_length=1, max_length=256)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+\Z")]
+
+
+def bucket(n: int) -> int:
+    """The lower edge of the bucket that holds `n` rows.
+
+    >>> bucket(9), bucket(10), bucket(1234)
+    (0, 10, 1000)
+    """
+    if n < 0:
+        raise LocalProtocolError(f"{n} rows cannot be counted in buckets")
+    return COHORT_BUCKETS[bisect_right(COHORT_BUCKETS, n) - 1]
+
+
+class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The bytes of an artifact: their digest, their size, and the root over their chunks."""
+
+    digest: HexField
+    size: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
+    format: Literal["safetensors"]
+    chunk_bytes: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
+    chunk_root: HexField
+
+
+class ClassCoverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A class that was seen, and the lower edge of the bucket of its rows."""
+
+    name: Label
+    rows: Count
+
+
+class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the artifact knows about: rows in buckets, classes, and what nobody looked at.
+
+    `tensors` names the tensors that the artifact speaks for; empty means all of them.
+    """
+
+    rows: Count
+    classes: tuple[ClassCoverage, ...]
+    not_evaluated: tuple[Label, ...]
+    tensors: tuple[Label, ...]
+
+
+class PrivacySpent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What releasing the artifact cost: epsilon in 1e-6, delta in 1e-12, per `unit`.
+
+    The mechanism `none` promises nothing, so it has the unit `none` and no figures.
+    """
+
+    mechanism: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*\Z")]
+    unit: Literal["none", "record", "patient"]
+    epsilon_micro: Count
+    delta_e12: Annotated[int, Meta(ge=0, le=10**12)]
+
+
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The manifest: who publishes what, made from what, with which payload.
+
+    `sequence` counts the publisher's artifacts of this kind from 1; `base` is the digest of
+    the model that training started from, `parents` those of every payload it was made of.
+    """
+
+    kind: Kind
+    publisher: NodeField
+    sequence: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
+    round: Count
+    task: Identifier
+    base: HexField
+    architecture: HexField
+    parents: tuple[HexField, ...]
+    payload: Payload
+    coverage: Coverage
+    privacy: PrivacySpent
+    charter: HexField
+    knowledge: HexField | None
+
+
+class _SubjectDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    sha256: HexField
+
+
+class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    digest: _SubjectDigest
+
+
+class _Statement(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    rename={"type": "_type", "predicate_type": "predicateType"},
+):
+    type: str
+    subject: tuple[_Subject, ...]
+    predicate_type: str
+    predicate: Artifact
+
+
+def statement(artifact: Artifact) -> bytes:
+    """The bytes to sign: the in-toto statement of `artifact` as canonical JSON.
+
+    Raises `LocalProtocolError` when the manifest breaks a rule that a reader would refuse.
+    """
+    subject = _Subject(name=SUBJECT_NAME, digest=_SubjectDigest(sha256=artifact.payload.digest))
+    document = _Statement(
+        type=STATEMENT_TYPE,
+        subject=(subject,),
+        predicate_type=PREDICATE_TYPE,
+        predicate=artifact,
+    )
+    data = jcs.canonical(msgspec.to_builtins(document))
+    try:
+        read_statement(data)
+    except (EncodingRefused, LimitExceeded, ManifestRefused) as fault:
+        raise LocalProtocolError(f"this manifest would be refused: {fault}") from None
+    return data
+
+
+def read_statement(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Artifact:
+    """The manifest in the payload of a verified envelope.
+
+    Raises `EncodingRefused` on bytes that are not canonical or fields of the wrong type or
+    name, `LimitExceeded` beyond `limits`, and `ManifestRefused` when the manifest
+    contradicts itself.
+    """
+    value = jcs.parse(data, limits=limits, max_bytes=limits.envelope_bytes)
+    try:
+        document = msgspec.convert(value, _Statement, strict=True)
+    except msgspec.ValidationError as fault:
+        raise EncodingRefused(str(fault)) from None
+    _check_frame(document)
+    _check_bounds(document.predicate, limits)
+    _check_sense(document.predicate)
+    return document.predicate
+
+
+def seal(artifact: Artifact, key: SigningKey) -> Envelope:
+    """The signed envelope of `artifact`."""
+    return dsse.sign(PAYLOAD_TYPE, statement(artifact), key)
+
+
+def open_sealed(envelope: Envelope, key: VerifyKey, *, limits: Limits = DEFAULT_LIMITS) -> Artifact:
+    """The manifest in `envelope`: signature first, then everything `read_statement` checks.
+
+    Raises `SignatureRefused` and what `read_statement` raises. That `key` is the one of
+    `artifact.publisher` is for the caller to know.
+    """
+    return read_statement(dsse.verify(envelope, key, payload_type=PAYLOAD_TYPE), limits=limits)
+
+
+def _check_frame(document: _Statement) -> None:
+    if document.type != STATEMENT_TYPE:
+        raise ManifestRefused(f"a statement of type {document.type!r}")
+    if document.predicate_type != PREDICATE_TYPE:
+        raise ManifestRefused(f"a predicate of type {document.predicate_type!r}")
+    if len(document.subject) != 1 or document.subject[0].name != SUBJECT_NAME:
+        raise ManifestRefused("a statement whose subject is not exactly the payload")
+    if document.subject[0].digest.sha256 != document.predicate.payload.digest:
+        raise ManifestRefused("the subject and the predicate name different payloads")
+
+
+def _check_bounds(artifact: Artifact, limits: Limits) -> None:
+    coverage, payload = artifact.coverage, artifact.payload
+    for found, most, what in (
+        (len(artifact.parents), limits.parents, "parents"),
+        (len(coverage.classes) + len(coverage.not_evaluated), limits.classes, "classes"),
+        (len(coverage.tensors), limits.tensors, "tensors in the coverage"),
+        (payload.size, limits.payload_bytes, "bytes of payload"),
+        (payload.chunk_bytes, limits.chunk_bytes, "bytes in a chunk"),
+        (-(-payload.size // payload.chunk_bytes), limits.chunks, "chunks"),
+    ):
+        if found > most:
+            raise LimitExceeded(f"{found} {what}; at most {most} are read")
+
+
+def _check_sense(artifact: Artifact) -> None:
+    coverage, privacy = artifact.coverage, artifact.privacy
+    names = [item.name for item in coverage.classes] + list(coverage.not_evaluated)
+    for found, what in (
+        (artifact.parents, "a parent"),
+        (names, "a class"),
+        (coverage.tensors, "a tensor"),
+    ):
+        if len(set(found)) != len(found):
+            raise ManifestRefused(f"{what} is named twice")
+    for rows in (coverage.rows, *(item.rows for item in coverage.classes)):
+        if rows not in COHORT_BUCKETS:
+            raise ManifestRefused(f"{rows} rows are not the lower edge of a bucket")
+    if artifact.payload.digest in artifact.parents:
+        raise ManifestRefused("the payload is its own parent")
+    nothing = privacy.unit == "none" and privacy.epsilon_micro == 0 and privacy.delta_e12 == 0
+    if (privacy.mechanism == "none") != nothing:
+        raise ManifestRefused("a privacy mechanism and figures that contradict each other")

@@ -1,0 +1,287 @@
+"""Ledger entries: the closed list of types, and the one canonical frame around them.
+
+An entry is the canonical map {b: body, c: charter digest, n: index, s: salt, t: type,
+ts: unix milliseconds, v: 1}. `n` pins the position, `s` (16 random bytes) stops anybody
+from guessing a withheld entry from its leaf hash, `ts` is what the writer claims. No field
+has a default, so a missing field is refused and one value has one encoding. A writer
+refuses a type that is not in `TYPES`; a reader counts it as opaque (`peek`).
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import msgspec
+
+from konsil.protocol import cmp1
+from konsil.protocol.errors import EncodingRefused, LocalProtocolError
+from konsil.protocol.identity import ROLES
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.records import (
+    DigestField,
+    KeyField,
+    NameField,
+    NodeField,
+    SaltField,
+    SignatureField,
+    typed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+UNIT_E9 = 1_000_000_000
+"""1 as an integer fraction in units of 1e-9."""
+NO_CHARTER = bytes(32)
+"""The charter digest before a member list exists."""
+SALT_BYTES = 16
+
+Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.:/-]{0,63}\Z")]
+Text = Annotated[str, msgspec.Meta(max_length=1_024)]
+TensorName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Fraction = Annotated[int, msgspec.Meta(ge=0, le=UNIT_E9)]
+Role = Literal["log", "wit", "art", "peer", "rec"]
+
+
+class RoleKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One public Ed25519 key and the proof that its owner held the private one."""
+
+    public: KeyField
+    proof: SignatureField
+
+
+class NodeGenesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The first entry of every log: who writes it, and with which keys."""
+
+    name: NameField
+    consortium: NameField
+    charter: DigestField
+    keys: dict[Role, RoleKey]
+
+
+class ModelBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model that came from outside: the root of a lineage."""
+
+    model: DigestField
+    source: Text
+    licence: Text
+    note: Text
+
+
+class ModelTrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Local training: `base` became `out`. `cohort` is the lower edge of its bucket (rows)."""
+
+    base: DigestField
+    out: DigestField
+    data: DigestField
+    cohort: Count
+    recipe: DigestField
+    code: DigestField
+    env: DigestField
+    round: Count
+    privacy: DigestField | None
+
+
+class ArtifactPublish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An artifact is about to be sent: it is logged first. `size` is in bytes."""
+
+    art: DigestField
+    chunk_root: DigestField
+    kind: Code
+    size: Count
+    env: DigestField
+    derived_from: list[DigestField]
+    knowledge: DigestField | None
+    policy: DigestField | None
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+class ArtifactReceive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A verified artifact of a peer: `index` is its publish entry in the publisher's log,
+    `size` and `root` are the checkpoint that proves it, `proof` the digest of the proof."""
+
+    art: DigestField
+    publisher: NodeField
+    env: DigestField
+    index: Count
+    size: Count
+    root: DigestField
+    proof: DigestField
+
+
+class ArtifactReject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An artifact, or what claimed to be one, was refused at `stage`."""
+
+    art: DigestField | None
+    publisher: NodeField
+    env: DigestField | None
+    stage: Code
+    reasons: list[Code]
+    evidence: DigestField | None
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One summand of a mix: the artifact, who made it, its effective coefficient, its trust."""
+
+    art: DigestField
+    node: NodeField
+    w_e9: Fraction
+    trust_e9: Fraction
+
+
+class ArtifactIntegrate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A mix: `out` = Σ w·part over all tensors but `not_mixed`, which are the first part's.
+
+    The parts carry *effective* coefficients (gate × share × clip × step halving), the own
+    trained model is one of them, and Σ w_e9 = 10⁹ exactly. `before` and `after` are the
+    digests of the evaluations.
+    """
+
+    base: DigestField
+    out: DigestField
+    rule: Code
+    parts: list[Part]
+    not_mixed: list[TensorName]
+    before: DigestField
+    after: DigestField
+    reason: Code
+    round: Count
+
+
+class TrustUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Trust in `node` for artifacts of `kind` moved; `evidence` explains it exactly."""
+
+    node: NodeField
+    kind: Code
+    art: DigestField | None
+    old_e9: Fraction
+    new_e9: Fraction
+    cause: Code
+    evidence: DigestField
+
+
+Body = (
+    NodeGenesis
+    | ModelBase
+    | ModelTrain
+    | ArtifactPublish
+    | ArtifactReceive
+    | ArtifactReject
+    | ArtifactIntegrate
+    | TrustUpdate
+)
+
+TYPES: Mapping[str, type[Body]] = MappingProxyType(
+    {
+        "node.genesis": NodeGenesis,
+        "model.base": ModelBase,
+        "model.train": ModelTrain,
+        "artifact.publish": ArtifactPublish,
+        "artifact.receive": ArtifactReceive,
+        "artifact.reject": ArtifactReject,
+        "artifact.integrate": ArtifactIntegrate,
+        "trust.update": TrustUpdate,
+    }
+)
+"""The closed list: type word to body. A later version of the format only adds rows."""
+
+_WORDS: Mapping[type[Body], str] = MappingProxyType({body: word for word, body in TYPES.items()})
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An entry whose body is still a plain map."""
+
+    b: dict[str, object]
+    c: DigestField
+    n: Count
+    s: SaltField
+    t: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,16}\.[a-z_]{1,16}\Z")]
+    ts: Count
+    v: Literal[1]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry with its typed body; see the module for the letters."""
+
+    b: Body
+    c: bytes
+    n: int
+    s: bytes
+    t: str
+    ts: int
+    v: int = 1
+
+
+def type_of(body: Body) -> str:
+    """The type word of a body. Raises `LocalProtocolError` for a foreign object."""
+    word = _WORDS.get(type(body))
+    if word is None:
+        raise LocalProtocolError(f"{type(body).__name__} is no ledger entry")
+    return word
+
+
+def entry(body: Body, *, index: int, time_ms: int, salt: bytes, charter: bytes) -> Entry:
+    """The entry that carries `body` at position `index`."""
+    return Entry(b=body, c=charter, n=index, s=salt, t=type_of(body), ts=time_ms)
+
+
+def encode(item: Entry, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The canonical bytes of an entry.
+
+    Raises `LocalProtocolError` when the entry breaks its schema, its size bound or the rules
+    of its type: what we write must be readable.
+    """
+    plain = msgspec.to_builtins(item, builtin_types=(bytes,))
+    data = cmp1.encode(plain)
+    if len(data) > limits.entry_bytes:
+        raise LocalProtocolError(f"a {item.t} entry of {len(data)} bytes is too large")
+    fault = "" if item.t == type_of(item.b) else "the type word names another body"
+    try:
+        open_frame(typed(plain, Frame))
+    except EncodingRefused as error:
+        fault = error.message
+    fault = fault or fault_of(item.b)
+    if fault:
+        raise LocalProtocolError(f"cannot write a {item.t} entry: {fault}")
+    return data
+
+
+def fault_of(body: Body) -> str:
+    """Which rule beyond the schema a body breaks, in words; empty when none."""
+    if isinstance(body, NodeGenesis):
+        missing = set(ROLES) - set(body.keys)
+        return f"keys are missing: {', '.join(sorted(missing))}" if missing else ""
+    if isinstance(body, ArtifactIntegrate):
+        total = sum(part.w_e9 for part in body.parts)
+        if total != UNIT_E9:
+            return f"the weights sum to {total} instead of {UNIT_E9}"
+        if len({(part.art, part.node) for part in body.parts}) != len(body.parts):
+            return "a part is listed twice"
+    return ""
+
+
+def peek(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Frame:
+    """The checked frame of an entry of any type, known or not.
+
+    Raises `EncodingRefused` or `LimitExceeded`.
+    """
+    return typed(cmp1.decode(data, limits=limits, max_bytes=limits.entry_bytes), Frame)
+
+
+def open_frame(frame: Frame) -> Entry:
+    """The typed entry in a frame. Raises `EncodingRefused` for an unknown type or a bad body."""
+    kind = TYPES.get(frame.t)
+    if kind is None:
+        raise EncodingRefused(f"entry {frame.n}: type `{frame.t}` is not known here")
+    try:
+        body = typed(cast(cmp1.Value, frame.b), kind)
+    except EncodingRefused as error:
+        raise EncodingRefused(f"entry {frame.n} ({frame.t}): {error.message}") from None
+    return Entry(b=body, c=frame.c, n=frame.n, s=frame.s, t=frame.t, ts=frame.ts)
+
+
+def decode(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Entry:
+    """The typed entry in canonical bytes. Raises `EncodingRefused` or `LimitExceeded`."""
+    return open_frame(peek(data, limits=limits))

@@ -1,0 +1,122 @@
+"""`konsil demo`: a consortium of real daemons on this machine, in one command.
+
+Talk goes to stderr: the names first, then the progress. The result goes to stdout: a table,
+or one JSON object with `--json`. Everything heavy is imported inside the command.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from konsil.node.cli import output
+
+if TYPE_CHECKING:
+    from konsil.protocol.errors import KonsilError
+    from konsil.simulations.facts import RunFacts
+    from konsil.simulations.plan import Kill, Plan
+
+VERB = "demo"
+
+
+def demo(
+    hospitals: Annotated[int, typer.Option(help="Honest hospitals.")] = 4,
+    byzantine: Annotated[int, typer.Option(help="Hostile hospitals, added to them.")] = 1,
+    attack: Annotated[str, typer.Option(help="sign_flip, noise or free_rider.")] = "sign_flip",
+    rounds: Annotated[int, typer.Option(help="Own rounds of each hospital.")] = 8,
+    topology: Annotated[
+        str,
+        typer.Option(
+            help="ring, ring_chords, star, complete, grid, random_regular or small_world."
+        ),
+    ] = "ring_chords",
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="breast_cancer, heart_disease, FILE.csv, FILE.py:function or module:function.",
+        ),
+    ] = "breast_cancer",
+    seed: Annotated[int, typer.Option(help="Names, split and first model follow from it.")] = 0,
+    kill: Annotated[
+        str | None,
+        typer.Option(metavar="NAME@ROUND", help="Kill a daemon; NAME may be HUB."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An empty or new folder for the homes.")
+    ] = None,
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Leave the daemons up.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Run a consortium of real daemons on real data, here and now."""
+    import time
+
+    from konsil.simulations import demo as running
+    from konsil.simulations import plan as planning
+    from konsil.simulations import report
+
+    wish = planning.Wish(
+        hospitals=hospitals, byzantine=byzantine, attack=attack, rounds=rounds, topology=topology,
+        task=task, seed=seed, kill=kill, out=out, keep_running=keep_running,
+    )  # fmt: skip
+    plan = planning.plan_of(wish, folder=Path.cwd())
+    killing = planning.kill_of(kill, plan)
+    place = planning.fresh_folder(wish, folder=Path.cwd(), now_s=time.time())
+    _announce(plan, killing, place)
+    outcome = running.run(plan, killing, place, keep_running=keep_running, tell=output.talk)
+    facts = outcome.facts
+    Path(facts.report).write_text(report.render(facts), encoding="utf-8")
+    if keep_running and outcome.error is None:
+        _how_to_ask(plan, place)
+    _finish(facts, outcome.error, as_json=as_json)
+
+
+def _announce(plan: Plan, kill: Kill | None, place: Path) -> None:
+    """The names first, then what is about to happen."""
+    for one in plan.hospitals:
+        output.talk(f"{one.name}{' (Byzantine)' if one.byzantine else ''}")
+    count = len(plan.hospitals)
+    output.talk(
+        f"{count} daemons, {plan.topology}, {plan.rounds} rounds of {plan.task}, seed {plan.seed}"
+    )
+    if kill is not None:
+        output.talk(f"{kill.name} will be killed in round {kill.round}")
+    output.talk(f"homes: {place}")
+
+
+def _how_to_ask(plan: Plan, place: Path) -> None:
+    output.talk("The daemons are up. Ask one, for example:")
+    for verb in ("status", "peers", "artifacts", "trust"):
+        output.talk(f"  konsil node {verb} {place / plan.honest[0]}")
+    output.talk("Stop them:")
+    output.talk(f'  for home in {place}/*/; do konsil node stop "$home"; done')
+
+
+def _finish(facts: RunFacts, error: KonsilError | None, *, as_json: bool) -> None:
+    """Print the result and exit: 3 when a ledger does not verify, 1 when the run failed."""
+    from konsil.simulations.summary import print_summary
+
+    broken = [one.name for one in facts.ledgers if not one.verified]
+    code, problem = 0, None
+    if broken:
+        words = f"the ledger of {', '.join(broken)} does not verify"
+        hint = f"see: konsil audit verify {facts.out}/{broken[0]}"
+        code, problem = 3, output.ErrorObject(code="verification", message=words, hint=hint)
+    elif error is not None:
+        problem = output.ErrorObject(code=error.code, message=error.message, hint=error.hint)
+        code = error.exit_code
+    elif facts.failures:
+        problem = output.ErrorObject(code="task", message=facts.failures[0], hint="")
+        code = 1
+    output.finish(
+        VERB,
+        facts.as_json(),
+        exit_code=code,
+        error=problem,
+        as_json=as_json,
+        text=lambda: print_summary(facts),
+    )

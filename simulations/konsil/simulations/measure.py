@@ -1,0 +1,188 @@
+"""Measure models: `python -m konsil.simulations.measure`, a question in and an answer out.
+
+The one module of this floor that imports torch (see `measuring` for the protocol). It opens
+each hospital's own task from its home, as the daemon's worker did, and measures on patients
+that nobody trained on: those that the task's module sets aside (its function `common_test`),
+else the honest hospitals' held-back rows together. Every model is measured as its hospital
+would use it: with its own normalisation, and the intercept fitted on its own training rows.
+
+`local` repeats the daemon's training schedule without any exchange; `pooled` is one model
+trained in the same way on everybody's rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+
+from konsil.knowledge import pack
+from konsil.knowledge.calibrate import fit_intercept
+from konsil.knowledge.evaluate import evaluate
+from konsil.knowledge.task import Rows, Task, TaskConfig, load_factory
+from konsil.knowledge.train import initial_model, predict, train
+from konsil.node.blobs import BlobStore
+from konsil.node.config import read_config
+from konsil.node.paths import Home
+from konsil.protocol.errors import ConfigError, KonsilError
+from konsil.simulations.consortium import HOSTILE_FACTORY
+from konsil.simulations.measuring import Measured, Question
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from konsil.knowledge.named import NamedTensors
+
+
+def main() -> None:
+    """Answer the one question on standard input."""
+    question = msgspec.json.decode(sys.stdin.buffer.readline(), type=Question)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    sys.stdout.buffer.write(msgspec.json.encode(measure(question)) + b"\n")
+    sys.stdout.flush()
+
+
+def measure(question: Question) -> Measured:
+    """Everything that can be measured; what cannot is named in `failures` and left out."""
+    opened: dict[str, Opened] = {}
+    failures: list[str] = []
+    for site in question.sites:
+        try:
+            opened[site.name] = open_task(Path(site.home))
+        except Exception as error:  # noqa: BLE001 - the hospital's own code: named, and told
+            failures.append(f"{site.name}: the task cannot be opened: {error}")
+    honest = [s.name for s in question.sites if not s.byzantine and s.name in opened]
+    if not honest:
+        return Measured(metric="", failures=tuple(failures))
+    held_back = [opened[name].task.holdout for name in honest]
+    benches = {name: Bench(one.task, one.test or joined(held_back)) for name, one in opened.items()}
+    local: dict[str, tuple[float | None, ...]] = {}
+    network: dict[str, tuple[float | None, ...]] = {}
+    for site in question.sites:
+        if site.name not in benches:
+            continue
+        bench = benches[site.name]
+        network[site.name] = tuple(bench.stored(Path(site.home), name) for name in site.models)
+        try:
+            local[site.name] = bench.alone(question.seed, site.name, question.rounds)
+        except KonsilError as error:
+            failures.append(f"{site.name}: training alone failed: {error}")
+    return Measured(
+        metric=opened[honest[0]].task.metric,
+        rows={name: len(one.task.train) for name, one in opened.items()},
+        local=local,
+        network=network,
+        pooled=pooled([benches[name] for name in honest], question),
+        failures=tuple(failures),
+    )
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A hospital's task, and the rows its module sets aside for everybody, if it does."""
+
+    task: Task
+    test: Rows | None
+
+
+def open_task(root: Path) -> Opened:
+    """The task in a home's configuration, built as its worker builds it, without any attack."""
+    home = Home(root)
+    config = read_config(home.config)
+    spec, options = config.task.factory, config.task.options
+    if spec == HOSTILE_FACTORY:
+        spec, options = options["factory"], options["options"]
+    factory = load_factory(spec, home.root)
+    told = TaskConfig(
+        home=home.root, name=config.node.name, seed=config.training.seed, options=options
+    )
+    set_aside = getattr(sys.modules[factory.__module__], "common_test", None)
+    try:
+        test = None if set_aside is None else set_aside(told)
+    except ConfigError:
+        test = None
+    return Opened(factory(told), test)
+
+
+class Bench:
+    """One hospital's task and the rows on which its models are measured."""
+
+    def __init__(self, task: Task, test: Rows) -> None:
+        self.task = task
+        self.test = test
+
+    def score(self, model: NamedTensors) -> float | None:
+        """The task's metric on the test rows, with the local intercept; None if undefined."""
+        module = self.task.model()
+        model.load_into(module)
+        trained = predict(module, self.task.train.inputs).numpy()
+        intercept = fit_intercept(trained, self.task.train.targets.numpy())
+        logits = predict(module, self.test.inputs).numpy() + intercept
+        return evaluate(logits, self.test.targets.numpy()).get(self.task.metric)
+
+    def stored(self, root: Path, digest: str | None) -> float | None:
+        """The score of a model in a home's blob store; None when it is not there."""
+        if digest is None:
+            return None
+        try:
+            return self.score(pack.load(BlobStore(Home(root).blobs).path(bytes.fromhex(digest))))
+        except KonsilError:
+            return None
+
+    def alone(self, seed: int, node: str, rounds: int) -> tuple[float | None, ...]:
+        """The score after each round of the local schedule, without any exchange."""
+        model = initial_model(self.task, seed)
+        scores = []
+        for number in range(1, rounds + 1):
+            model = train(self.task, model, seed=seed, node=node, number=number).model
+            scores.append(self.score(model))
+        return tuple(scores)
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows after rows."""
+    return Rows(
+        inputs=torch.cat([part.inputs for part in parts]),
+        targets=torch.cat([part.targets for part in parts]),
+        patients=[patient for part in parts for patient in part.patients],
+    )
+
+
+def pooled(benches: Sequence[Bench], question: Question) -> float | None:
+    """The reference: one model trained on all honest rows, as every hospital would use it.
+
+    The mean over the hospitals; None for tasks that do not share their classes and inputs.
+    """
+    tasks = [bench.task for bench in benches]
+    if len({(task.classes, task.train.inputs.shape[1:]) for task in tasks}) > 1:
+        return None
+    together = dataclasses.replace(
+        tasks[0],
+        train=joined([task.train for task in tasks]),
+        holdout=joined([task.holdout for task in tasks]),
+    )
+    model = initial_model(together, question.seed)
+    try:
+        for number in range(1, question.rounds + 1):
+            trained = train(together, model, seed=question.seed, node="pooled", number=number)
+            model = trained.model
+    except KonsilError:
+        return None
+    scores = [score for bench in benches if (score := bench.score(model)) is not None]
+    return sum(scores) / len(scores) if scores else None
+
+
+def _end_with_parent() -> None:
+    """The parent holds our standard input open while it lives."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Who is linked with whom: named graphs over the members of a consortium.
+
+`edges(kind, names, seed)` is deterministic: the same kind, names and seed give the same
+edges, in the same order, each pair in the order of `names`. Every graph is connected; a
+kind that cannot be built over so few members raises `ConfigError` in one line. networkx is
+imported inside the functions, so that `konsil --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from konsil.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import networkx as nx
+
+Edge = tuple[str, str]
+"""Two linked members, by name."""
+
+_ATTEMPTS = 50
+"""Fresh draws of a random graph until one is connected."""
+
+
+def edges(kind: str, names: Sequence[str], *, seed: int = 0, hub: str | None = None) -> list[Edge]:
+    """The edges of a connected graph over `names`.
+
+    `hub` names the centre of a star (the first member when absent); other kinds ignore it.
+    Raises `ConfigError` for an unknown kind, fewer than two members, a member named twice, or
+    a graph that does not exist or does not come out connected.
+    """
+    if kind not in TOPOLOGIES:
+        raise ConfigError(
+            f"there is no topology `{kind}`", hint=f"choose one of {', '.join(sorted(TOPOLOGIES))}"
+        )
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise ConfigError(f"topology `{kind}` needs two or more members, each with its own name")
+    if hub is not None and hub not in names:
+        raise ConfigError(f"the hub `{hub}` is not a member")
+    order = _hub_first(names, hub) if kind == "star" else list(names)
+    graph = _connected(kind, len(order), seed)
+    rank = {name: index for index, name in enumerate(names)}
+    pairs = (sorted((order[a], order[b]), key=rank.__getitem__) for a, b in graph.edges)
+    return sorted(((a, b) for a, b in pairs), key=lambda edge: (rank[edge[0]], rank[edge[1]]))
+
+
+def degrees(names: Sequence[str], links: Sequence[Edge]) -> dict[str, int]:
+    """How many links each member has."""
+    count = dict.fromkeys(names, 0)
+    for a, b in links:
+        count[a] += 1
+        count[b] += 1
+    return count
+
+
+def hub_of(names: Sequence[str], links: Sequence[Edge]) -> str:
+    """The member with most links; of several, the first in `names`."""
+    count = degrees(names, links)
+    return max(names, key=lambda name: count[name])
+
+
+def _hub_first(names: Sequence[str], hub: str | None) -> list[str]:
+    centre = names[0] if hub is None else hub
+    return [centre, *(name for name in names if name != centre)]
+
+
+def _connected(kind: str, count: int, seed: int) -> nx.Graph:
+    import networkx as nx
+
+    for attempt in range(_ATTEMPTS):
+        graph = TOPOLOGIES[kind](count, seed * _ATTEMPTS + attempt)
+        if nx.is_connected(graph):
+            return graph
+    raise ConfigError(
+        f"topology `{kind}` over {count} members came out unconnected {_ATTEMPTS} times",
+        hint="choose another --topology or another --seed",
+    )
+
+
+def _ring(count: int, _seed: int) -> nx.Graph:
+    import networkx as nx
+
+    return nx.cycle_graph(count) if count > 2 else nx.path_graph(count)
+
+
+def _ring_chords(count: int, seed: int) -> nx.Graph:
+    """A ring, and a chord from each member of one half across it: no degree above three."""
+    graph = _ring(count, seed)
+    reach = count // 2
+    if reach > 1:
+        graph.add_edges_from((start, start + reach) for start in range(reach))
+    return graph
+
+
+def _star(count: int, _seed: int) -> nx.Graph:
+    import networkx as nx
+
+    return nx.star_graph(count - 1)
+
+
+def _complete(count: int, _seed: int) -> nx.Graph:
+    import networkx as nx
+
+    return nx.complete_graph(count)
+
+
+def _grid(count: int, _seed: int) -> nx.Graph:
+    """Rows as near to a square as can be; the last row may be short, and stays connected."""
+    import networkx as nx
+
+    width = max(1, round(count**0.5))
+    graph = nx.empty_graph(count)
+    graph.add_edges_from((i, i + 1) for i in range(count - 1) if (i + 1) % width)
+    graph.add_edges_from((i, i + width) for i in range(count - width))
+    return graph
+
+
+def _random_regular(count: int, seed: int) -> nx.Graph:
+    import networkx as nx
+
+    degree = next((d for d in (4, 3, 2) if d < count and d * count % 2 == 0), 0)
+    if degree == 0:
+        return _complete(count, seed)
+    return nx.random_regular_graph(degree, count, seed=seed)
+
+
+def _small_world(count: int, seed: int) -> nx.Graph:
+    import networkx as nx
+
+    if count < 5:
+        return _complete(count, seed)
+    return nx.watts_strogatz_graph(count, 4, 0.3, seed=seed)
+
+
+TOPOLOGIES: dict[str, Callable[[int, int], nx.Graph]] = {
+    "ring": _ring,
+    "ring_chords": _ring_chords,
+    "star": _star,
+    "complete": _complete,
+    "grid": _grid,
+    "random_regular": _random_regular,
+    "small_world": _small_world,
+}
+"""Every kind by name: (members, seed) to a graph over 0 … members − 1."""

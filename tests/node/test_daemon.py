@@ -1,0 +1,233 @@
+"""The daemon's own logic over the memory transport, with a trainer that needs no torch.
+
+Real ledgers, real sessions, real transfers; only training is a toy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import msgspec
+import pytest
+import structlog
+import trio
+
+from konsil.node import daemon as daemon_module
+from konsil.node.config import read_config
+from konsil.node.daemon import Daemon, open_journal
+from konsil.node.init import create_home, node_toml
+from konsil.node.keys import load_keys
+from konsil.node.memory_transport import MemoryFabric
+from konsil.node.paths import Home
+from konsil.protocol.entries import ArtifactIntegrate, ArtifactReceive, TrustUpdate
+from scripted import ScriptedTrainer
+
+LOG = structlog.wrap_logger(structlog.ReturnLogger())
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch):
+    monkeypatch.setattr(daemon_module, "Trainer", ScriptedTrainer)
+
+
+class Network:
+    """Homes and daemons of a few hospitals in one process."""
+
+    def __init__(self, root, nursery, names, *, edges=None, targets=None, rounds=5, outbound=()):
+        self.fabric = MemoryFabric()
+        self.root, self.nursery, self.rounds = root, nursery, rounds
+        self.daemons = {}
+        self.scopes = {}
+        self.stopped = {}
+        members = {}
+        for name in names:
+            member = create_home(
+                root / name, name=name, consortium="c", factory="x:y", listen=(), options={}
+            )
+            address = () if name in outbound else (f"/memory/{member.peer}",)
+            members[name] = msgspec.structs.replace(member, addresses=address)
+        for i, name in enumerate(names):
+            target = (targets or {}).get(name, 1.7**i)
+            options = target if isinstance(target, dict) else {"target": target}
+            text = node_toml(
+                members[name], "c", "x:y", members[name].addresses, options,
+                members=list(members.values()), edges=edges,
+                training={"rounds": rounds, "patience_s": 2.0, "start_wait_s": 5.0},
+            )  # fmt: skip
+            Home(root / name).config.write_text(text)
+        self.members = members
+
+    async def start(self, *names):
+        for name in names or self.members:
+            await self.nursery.start(self._run, name)
+
+    async def _run(self, name, task_status):
+        home = Home(self.root / name)
+        config, keys = read_config(home.config), load_keys(home.keys)
+        log = LOG.bind(node=name)
+        journal = open_journal(home, config, keys, log)
+        peers = frozenset(member.peer for member in self.members.values())
+        transport = self.fabric.transport(
+            self.members[name].peer, peers, reachable=bool(self.members[name].addresses)
+        )
+        daemon = Daemon(home, config, keys, journal, transport, log, jitter=lambda: 0.5)
+        self.daemons[name] = daemon
+        self.stopped[name] = trio.Event()
+        try:
+            with trio.CancelScope() as scope:
+                self.scopes[name] = scope
+                await daemon.run(task_status=task_status)
+        finally:
+            journal.close()
+            self.stopped[name].set()
+
+    async def kill(self, name):
+        self.fabric.kill(self.members[name].peer)
+        self.scopes[name].cancel()
+        await self.stopped[name].wait()
+
+    async def until(self, condition, seconds=60):
+        with trio.fail_after(seconds):
+            while not condition():
+                await trio.sleep(0.05)
+
+    def idle(self, *names):
+        return all(self.daemons[n].learner.phase == "idle" for n in names or self.daemons)
+
+    def bodies(self, name, kind):
+        journal = self.daemons[name]._journal
+        return [e.b for e in journal.entries() if isinstance(e.b, kind)]
+
+    def sources(self, name):
+        """How often each other hospital's artifact was mixed in."""
+        names = {member.node: n for n, member in self.members.items()}
+        found = Counter()
+        for body in self.bodies(name, ArtifactIntegrate):
+            found.update(names[p.node] for p in body.parts if p.node != self.members[name].node)
+        return found
+
+
+RING = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "a")]
+
+
+async def test_four_hospitals_on_a_ring_learn_from_their_neighbours(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abcd", edges=RING)
+    await net.start()
+    await net.until(net.idle)
+    for name, left, right in (("a", "b", "d"), ("b", "a", "c"), ("c", "b", "d")):
+        assert set(net.sources(name)) == {left, right}
+        assert net.daemons[name].learner.memory.round == 5
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_restart_goes_on_where_the_ledger_ends(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abc", rounds=4)
+    await net.start()
+    await net.until(lambda: net.daemons["a"].learner.memory.round >= 2)
+    await net.kill("a")
+    before = net.daemons["a"].learner.memory
+    await net.start("a")
+    after = net.daemons["a"].learner.memory
+    assert (after.round, after.model, after.sequence) == (
+        before.round, before.model, before.sequence,
+    )  # fmt: skip
+    assert after.standings() == before.standings()
+    await net.until(net.idle)
+    assert net.daemons["a"].learner.memory.round == 4
+    nursery.cancel_scope.cancel()
+
+
+async def test_survivors_of_a_star_learn_from_each_other(tmp_path, nursery):
+    edges = [("h", n) for n in "abcd"]
+    net = Network(tmp_path, nursery, "habcd", edges=edges, rounds=8)
+    await net.start()
+    await net.until(lambda: net.daemons["h"].learner.memory.round >= 2)
+    await net.kill("h")
+    killed = trio.current_time()
+    survivors = "abcd"
+    await net.until(lambda: all(len(net.daemons[n].links.live()) == 2 for n in survivors))
+    assert trio.current_time() - killed < 15
+    await net.until(lambda: net.idle(*survivors))
+    for name in survivors:
+        assert sum(count for n, count in net.sources(name).items() if n != "h") >= 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_outbound_only_hospital_is_heard(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abc", outbound=("c",))
+    await net.start()
+    await net.until(net.idle)
+    assert net.sources("a")["c"] >= 2
+    assert net.sources("b")["c"] >= 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_was_away_catches_up_from_heads(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abc", rounds=3)
+    await net.start("a", "b")
+    await net.until(lambda: net.idle("a", "b"))
+    await net.start("c")
+    await net.until(lambda: net.idle("c"))
+    assert set(net.sources("c")) == {"a", "b"}
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_failing_task_leaves_the_node_alive(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abc", targets={"c": {"fails": True}}, rounds=3)
+    await net.start()
+    await net.until(lambda: net.daemons["c"].learner.phase == "failed")
+    assert "ValueError" in net.daemons["c"].learner.task_error
+    await net.until(lambda: net.idle("a", "b"))
+    assert len(net.daemons["c"].links.live()) == 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_everything_received_was_published_first(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abc", rounds=3)
+    await net.start()
+    await net.until(net.idle)
+    for body in net.bodies("a", ArtifactReceive):
+        publisher = next(n for n, m in net.members.items() if m.node == body.publisher)
+        logged = net.daemons[publisher]._journal.entry(body.index).b
+        assert logged.env == body.env
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_operator_can_mute_a_peer_and_the_ledger_knows(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "abc", rounds=4)
+    await net.start("a")
+    from konsil.node.control import ask
+
+    await trio.to_thread.run_sync(
+        ask, tmp_path / "a", "trust", {"operator": "mute", "peer": "b"}
+    )
+    await net.start("b", "c")
+    await net.until(net.idle)
+    assert net.sources("a")["b"] == 0
+    assert net.sources("a")["c"] >= 1
+    causes = [body.cause for body in net.bodies("a", TrustUpdate)]
+    assert "operator.mute" in causes
+    nursery.cancel_scope.cancel()
+
+
+async def test_every_question_is_answered(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "ab", rounds=2)
+    await net.start()
+    await net.until(net.idle)
+    from konsil.node.control import ask
+
+    async def asked(verb):
+        return await trio.to_thread.run_sync(ask, tmp_path / "a", verb)
+
+    status = await asked("status")
+    assert (status["phase"], status["round"], status["neighbours"]) == ("idle", 2, ["b"])
+    assert (await asked("peers"))["peers"][0]["linked"] is True
+    assert {row["publisher"] for row in (await asked("artifacts"))["artifacts"]} == {"a", "b"}
+    assert 0 < (await asked("trust"))["peers"][0]["trust"] <= 1
+    sequence = net.daemons["a"].learner.memory.sequence
+    assert (await asked("publish"))["sequence"] == sequence + 1
+    assert (await asked("stop")) == {"stopping": True}
+    await net.stopped["a"].wait()
+    assert not os.path.lexists(tmp_path / "a" / "control.sock")
+    nursery.cancel_scope.cancel()

@@ -1,0 +1,49 @@
+"""Key files: made once, private, and refused when anybody else could read them."""
+
+import os
+import stat
+
+import pytest
+
+from konsil.node.keys import create_keys, load_keys
+from konsil.protocol.errors import ConfigError
+from konsil.protocol.identity import ROLES
+
+
+def test_keys_come_back_and_are_private(tmp_path):
+    made = create_keys(tmp_path / "keys")
+    loaded = load_keys(tmp_path / "keys")
+    for role in ROLES:
+        assert loaded[role].seed == made[role].seed
+        assert stat.S_IMODE((tmp_path / "keys" / f"{role}.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_key_that_others_can_read_is_refused(tmp_path, mode):
+    create_keys(tmp_path)
+    os.chmod(tmp_path / "art.key", mode)
+    with pytest.raises(ConfigError, match=r"art\.key") as caught:
+        load_keys(tmp_path)
+    assert "chmod 600" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "zz" * 32, "00" * 31, "00" * 33, "\u00e9"])
+def test_a_malformed_key_is_named(tmp_path, content):
+    create_keys(tmp_path)
+    (tmp_path / "log.key").write_text(content)
+    with pytest.raises(ConfigError, match=r"log\.key"):
+        load_keys(tmp_path)
+
+
+def test_keys_are_never_overwritten(tmp_path):
+    made = create_keys(tmp_path)
+    with pytest.raises(ConfigError, match="already"):
+        create_keys(tmp_path)
+    assert load_keys(tmp_path)["rec"].seed == made["rec"].seed
+
+
+def test_a_missing_key_is_named(tmp_path):
+    create_keys(tmp_path)
+    (tmp_path / "wit.key").unlink()
+    with pytest.raises(ConfigError, match=r"wit\.key: the key is missing"):
+        load_keys(tmp_path)

@@ -1,0 +1,232 @@
+"""What only a real network has: ports, names, processes that die or freeze, crashes inside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from konsil.node.libp2p_transport import Libp2pTransport
+from konsil.node.transport import ARTIFACT_PROTOCOL, SESSION_PROTOCOL, PeerDown, PeerUp
+from konsil.protocol.errors import ConfigError, UnreachableError
+
+ANY_PORT = ("/ip4/127.0.0.1/tcp/0",)
+TOPIC = "/konsil/test"
+
+
+def seed(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+def peer_of(name: str) -> str:
+    return Libp2pTransport(seed(name), (), frozenset(), TOPIC).peer
+
+
+MEMBERS = frozenset(map(peer_of, ("a", "b", "c")))
+
+
+def make(name: str, listen=ANY_PORT, **options) -> Libp2pTransport:
+    return Libp2pTransport(seed(name), listen, MEMBERS, TOPIC, **options)
+
+
+async def start(nursery: trio.Nursery, name: str, listen=ANY_PORT, **options) -> Libp2pTransport:
+    transport = make(name, listen, **options)
+    await nursery.start(lambda task_status: transport.run(task_status=task_status))
+    return transport
+
+
+async def event(transport: Libp2pTransport, within_s: float = 5.0):
+    with trio.fail_after(within_s):
+        return await transport.events.receive()
+
+
+CHILD = """
+import sys, trio
+from konsil.node.libp2p_transport import Libp2pTransport
+async def main():
+    seed, topic, *members = sys.argv[1:]
+    own = Libp2pTransport(bytes.fromhex(seed), ["/ip4/127.0.0.1/tcp/0"], frozenset(members), topic)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: own.run(task_status=task_status))
+        print(*own.addresses, flush=True)
+trio.run(main)
+"""
+
+
+@asynccontextmanager
+async def child(name: str) -> AsyncIterator[tuple[subprocess.Popen[str], tuple[str, ...]]]:
+    """Another process with a running transport, and its addresses."""
+    command = [sys.executable, "-c", CHILD, seed(name).hex(), TOPIC, *MEMBERS]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
+    assert process.stdout is not None
+    try:
+        with trio.fail_after(20):
+            line = await trio.to_thread.run_sync(process.stdout.readline)
+        yield process, tuple(line.split())
+    finally:
+        process.kill()
+        process.stdout.close()
+        await trio.to_thread.run_sync(process.wait)
+
+
+async def test_a_port_in_use_names_the_address(nursery):
+    a = await start(nursery, "a")
+    with pytest.raises(UnreachableError, match="in use") as caught:
+        await make("b", (*ANY_PORT, *a.addresses)).run()
+    assert a.addresses[0] in caught.value.message
+    assert caught.value.exit_code == 4
+
+
+def test_an_address_that_is_not_host_and_port_is_a_configuration_error():
+    for address in ("127.0.0.1:4001", "/ip4/127.0.0.1/udp/4001", "/ip4/1.2.3.4/tcp/99999", ""):
+        with pytest.raises(ConfigError):
+            make("a", (address,))
+
+
+def test_the_peer_id_is_the_one_that_the_protocol_computes():
+    identity = pytest.importorskip("konsil.protocol.identity")
+    key = identity.SigningKey.from_seed(seed("a"))
+    assert identity.peer_id(key.public.raw) == peer_of("a")
+
+
+async def test_outbound_only_and_by_name(nursery):
+    a, b = await start(nursery, "a", ()), await start(nursery, "b")
+    port = b.addresses[0].rsplit("/", 1)[1]
+    assert a.addresses == ()
+    with pytest.raises(UnreachableError, match="refused"):
+        await a.dial(b.peer, ("/dns4/localhost/tcp/1",))
+    with pytest.raises(UnreachableError, match="not an address"):
+        await a.dial(b.peer, ("/dns4/localhost/udp/1",))
+    await a.dial(b.peer, (f"/dns4/localhost/tcp/{port}/p2p/{b.peer}",))
+    assert await event(b) == PeerUp(peer=a.peer, dialled=False)
+
+
+async def test_whoever_answers_with_another_key_is_not_whom_we_dialled(nursery):
+    a, b = await start(nursery, "a"), await start(nursery, "b")
+    with pytest.raises(UnreachableError):
+        await a.dial(peer_of("c"), b.addresses)
+    assert a.connected() == frozenset()
+
+
+async def test_a_killed_process_is_missed_within_two_seconds(nursery):
+    a = await start(nursery, "a")
+    async with child("b") as (process, addresses):
+        await a.dial(peer_of("b"), addresses)
+        assert await event(a) == PeerUp(peer=peer_of("b"), dialled=True)
+        process.kill()
+        assert await event(a, 2.0) == PeerDown(peer=peer_of("b"))
+
+
+async def test_a_frozen_process_is_given_up_after_two_pings(nursery):
+    a = await start(nursery, "a", ping_interval_s=0.3, ping_timeout_s=0.4)
+    async with child("b") as (process, addresses):
+        await a.dial(peer_of("b"), addresses)
+        assert await event(a) == PeerUp(peer=peer_of("b"), dialled=True)
+        await trio.sleep(1.5)
+        assert a.connected() == {peer_of("b")}
+        stream = await a.open_stream(peer_of("b"), SESSION_PROTOCOL)
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(4):
+            await stream.send_all(bytes(100_000_000))
+        assert await event(a, 1.0) == PeerDown(peer=peer_of("b"))
+        os.kill(process.pid, signal.SIGCONT)
+        await a.dial(peer_of("b"), addresses)
+        assert await event(a) == PeerUp(peer=peer_of("b"), dialled=True)
+
+
+async def test_a_cancelled_writer_leaves_the_connection_whole(nursery):
+    a, b = await start(nursery, "a"), await start(nursery, "b")
+    await a.dial(b.peer, b.addresses)
+
+    async def swallow() -> None:
+        stream = (await b.incoming.receive()).stream
+        while await stream.receive_some():
+            pass
+
+    for pause in (0.002, 0.005, 0.01, 0.02, 0.03):
+        nursery.start_soon(swallow)
+        stream = await a.open_stream(b.peer, ARTIFACT_PROTOCOL)
+        with trio.move_on_after(pause):
+            await stream.send_all(bytes(50_000_000))
+        await stream.aclose()
+    checked = await a.open_stream(b.peer, SESSION_PROTOCOL)
+    await checked.send_all(b"whole")
+    assert await (await b.incoming.receive()).stream.receive_some() == b"whole"
+    assert a.connected() == {b.peer}
+
+
+async def test_a_reader_may_pause_longer_than_libp2p_allows(nursery):
+    a, b = await start(nursery, "a"), await start(nursery, "b")
+    await a.dial(b.peer, b.addresses)
+    stream = await a.open_stream(b.peer, ARTIFACT_PROTOCOL)
+    theirs = (await b.incoming.receive()).stream
+    got = 0
+
+    async def read_late() -> None:
+        nonlocal got
+        await trio.sleep(5.5)
+        while chunk := await theirs.receive_some():
+            got += len(chunk)
+
+    with trio.fail_after(12):
+        async with trio.open_nursery() as inner:
+            inner.start_soon(read_late)
+            await stream.send_all(bytes(3_000_000))
+            await stream.send_eof()
+    assert got == 3_000_000
+
+
+async def test_a_crash_inside_is_survived_on_the_same_port(nursery):
+    a, b = await start(nursery, "a"), await start(nursery, "b")
+    await a.dial(b.peer, b.addresses)
+    assert await event(a) == PeerUp(peer=b.peer, dialled=True)
+    assert await event(b) == PeerUp(peer=a.peer, dialled=False)
+
+    async def crash() -> None:
+        raise RuntimeError("a bug below the guards")
+
+    addresses = a.addresses
+    a._session.nursery.start_soon(crash)  # type: ignore[union-attr]
+    assert await event(a) == PeerDown(peer=b.peer)
+    assert await event(b) == PeerDown(peer=a.peer)
+    with trio.fail_after(5):
+        await b.dial(a.peer, addresses)
+    assert await event(b) == PeerUp(peer=a.peer, dialled=True)
+    assert a.contained["session", ""] == 1
+    await trio.sleep(0.3)
+    await a.publish(b"alive")
+    with trio.fail_after(5):
+        assert (await b.gossip.receive()).data == b"alive"
+
+
+async def test_connections_that_come_and_go_leave_nothing_behind(nursery):
+    a, b = await start(nursery, "a"), await start(nursery, "b")
+
+    async def visit() -> None:
+        await b.dial(a.peer, a.addresses)
+        stream = await b.open_stream(a.peer, SESSION_PROTOCOL)
+        incoming = (await a.incoming.receive()).stream
+        await stream.aclose()
+        await incoming.aclose()
+        await b.disconnect(a.peer)
+        for transport in (a, b):
+            assert isinstance(await event(transport), PeerUp)
+            assert isinstance(await event(transport), PeerDown)
+
+    for _ in range(3):
+        await visit()
+    await trio.sleep(1.5)
+    tasks, files = trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        await visit()
+    await trio.sleep(1.5)
+    assert trio.lowlevel.current_statistics().tasks_living <= tasks + 1
+    assert len(os.listdir("/proc/self/fd")) <= files + 1
+    assert set(a.contained) | set(b.contained) == set()

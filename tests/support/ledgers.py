@@ -1,0 +1,313 @@
+"""Small, whole ledgers for tests: hospitals that train, publish, receive, judge and mix.
+
+Everything is the real thing (keys, envelopes, proofs, payloads, evidence, the mixing kernel),
+only the learning is a random walk. Seeded: the same calls give the same bytes.
+"""
+
+from __future__ import annotations
+
+import random as stdlib_random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import safetensors.numpy
+
+from konsil.knowledge import mixing
+from konsil.node.blobs import BlobStore
+from konsil.node.journal import Journal
+from konsil.protocol import chunks, cmp1, envelope, genesis, records
+from konsil.protocol.artifact import Artifact, Coverage, Payload, PrivacySpent, bucket, seal
+from konsil.protocol.digest import sha256
+from konsil.protocol.entries import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ModelBase,
+    ModelTrain,
+    Part,
+    TrustUpdate,
+)
+from konsil.protocol.identity import KeySet
+from konsil.trust import evidence, integrate
+from konsil.trust.evidence import EvidenceRecord
+
+CONSORTIUM = "alps"
+CHUNK = 1 << 20
+
+
+class Clock:
+    """Milliseconds that move on by one at every look."""
+
+    def __init__(self, start: int = 1_760_000_000_000) -> None:
+        self.now = start
+
+    def __call__(self) -> int:
+        self.now += 1
+        return self.now
+
+
+def payload(values: np.ndarray) -> bytes:
+    """The safetensors bytes of a tiny model: mixed floats, a local tensor and a counter."""
+    tensors = {
+        "head.bias": np.asarray(values[:2], dtype=np.float32),
+        "layer.weight": np.asarray(values, dtype=np.float32),
+        "steps": np.asarray([7], dtype=np.int64),
+    }
+    return safetensors.numpy.save(tensors)
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What travels: payload, signed envelope, proof of its publish entry."""
+
+    publisher: str
+    art: bytes
+    data: bytes
+    envelope: bytes
+    proof: bytes
+
+
+class Hospital:
+    """One home with a ledger that is open for writing."""
+
+    def __init__(self, root: Path, name: str, seed: int = 0, clock: Clock | None = None) -> None:
+        self.home = root / name
+        self.name = name
+        self.draw = stdlib_random.Random(f"{seed} {name}")
+        self.clock = clock or Clock()
+        self.keys = KeySet.generate(self.draw.randbytes)
+        self.charter = bytes(32)
+        folder = self.home / "ledger"
+        entry = Journal.create(
+            folder, name, CONSORTIUM, self.keys, self.clock, self.draw.randbytes
+        )
+        self.author = genesis.read(entry)
+        self.node = self.author.node
+        self.journal = self.reopen()
+        self.store = BlobStore(self.home / "blobs")
+        self.values = np.zeros(4)
+        self.sequence = self.round = self.scale = 0
+        self.model = self._keep(payload(np.zeros(4)))
+        self.before = self.model
+        self.journal.append(
+            [ModelBase(model=self.model, source="seed", licence="", note="tiny")]
+        )
+
+    def reopen(self, **options) -> Journal:
+        """Opens the journal (again)."""
+        self.journal = Journal.open(
+            self.home / "ledger",
+            self.keys,
+            self.clock,
+            self.draw.randbytes,
+            charter=self.charter,
+            **options,
+        )
+        return self.journal
+
+    def _keep(self, data: bytes) -> bytes:
+        return self.store.put(data)
+
+    def train(self) -> bytes:
+        """One round of a random walk."""
+        self.round += 1
+        self.before = self.model
+        self.values = self.values + [self.draw.uniform(-1, 1) for _ in range(4)]
+        self.model = self._keep(payload(self.values))
+        word = sha256(self.name.encode())
+        self.journal.append(
+            [
+                ModelTrain(
+                    base=self.before,
+                    out=self.model,
+                    data=word,
+                    cohort=bucket(123),
+                    recipe=word,
+                    code=word,
+                    env=word,
+                    round=self.round,
+                    privacy=None,
+                )
+            ]
+        )
+        return self.model
+
+    def manifest(self, art: bytes, data: bytes, *, parents: tuple[bytes, ...] = ()) -> Artifact:
+        """The manifest of the next artifact."""
+        root = chunks.chunk_root(chunks.chunk_digests([data]))
+        return Artifact(
+            kind="parameters",
+            publisher=self.node,
+            sequence=self.sequence,
+            round=self.round,
+            task="tiny",
+            base="00" * 32,
+            architecture="11" * 32,
+            parents=tuple(parent.hex() for parent in parents),
+            payload=Payload(
+                digest=art.hex(),
+                size=len(data),
+                format="safetensors",
+                chunk_bytes=CHUNK,
+                chunk_root=root.hex(),
+            ),
+            coverage=Coverage(rows=bucket(123), classes=(), not_evaluated=(), tensors=()),
+            privacy=PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0),
+            charter=self.charter.hex(),
+            knowledge=None,
+        )
+
+    def publish(self, data: bytes | None = None) -> Sent:
+        """Publishes the current model, or `data` made from it."""
+        self.sequence += 1
+        parents = (self.before,) if data is None else (self.model,)
+        data = self.store.get(self.model) if data is None else data
+        art = self._keep(data)
+        manifest = self.manifest(art, data, parents=parents)
+        sealed = envelope.pack(seal(manifest, self.keys["art"]))
+        (receipt,) = self.journal.append(
+            [
+                ArtifactPublish(
+                    art=art,
+                    chunk_root=bytes.fromhex(manifest.payload.chunk_root),
+                    kind=manifest.kind,
+                    size=len(data),
+                    env=self.journal.blobs.put(sealed),
+                    derived_from=list(parents),
+                    knowledge=None,
+                    policy=None,
+                    sequence=self.sequence,
+                )
+            ]
+        )
+        proof = self.journal.prove(receipt.index)
+        return Sent(self.node, art, data, sealed, proof)
+
+    def receive(self, sent: Sent, author: genesis.Author) -> None:
+        """Logs an artifact of a peer and keeps what proves it."""
+        from konsil.protocol.proof import open_published
+
+        shown = open_published(sent.proof, author)
+        self._keep(sent.data)
+        folder = self.home / "peers"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{author.node}.genesis").write_bytes(author.entry)
+        self.journal.append(
+            [
+                ArtifactReceive(
+                    art=sent.art,
+                    publisher=sent.publisher,
+                    env=self.journal.blobs.put(sent.envelope),
+                    index=shown.entry.n,
+                    size=shown.checkpoint.size,
+                    root=shown.checkpoint.root,
+                    proof=self.journal.blobs.put(sent.proof),
+                )
+            ]
+        )
+
+    def judge(self, arrived: list[Sent]) -> tuple[EvidenceRecord, ...]:
+        """Evidence on received artifacts, consistent as `trust.evidence` demands."""
+        unit = 1_000_000_000
+        reaches = [unit + 1_000 * at for at in range(len(arrived))]
+        gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
+        trusts = [unit // 2] * len(arrived)
+        tau, rho = evidence.bounds(reaches, reaches, unit, trusts)
+        scale = evidence.running_scale(self.scale, gains, trusts)
+        before, self.scale = self.scale, scale
+        return tuple(
+            evidence.recompute(
+                EvidenceRecord(
+                    node=sent.publisher,
+                    art=sent.art,
+                    kind="parameters",
+                    round=self.round,
+                    before=self.before,
+                    trained=self.model,
+                    lag=0,
+                    own_e9=unit,
+                    reach_e9=reach,
+                    rho_e9=rho,
+                    g_e9=gain,
+                    scale_before_e9=before,
+                    scale_e9=scale,
+                    d_e9=reach,
+                    tau_e9=tau,
+                    r_before_e9=0,
+                    s_before_e9=0,
+                    metropolis_e9=unit // (1 + len(arrived)),
+                    step_e9=unit,
+                )
+            )
+            for sent, reach, gain in zip(arrived, reaches, gains, strict=True)
+        )
+
+    def mix(self, arrived: list[Sent], **changes) -> ArtifactIntegrate:
+        """Judges and mixes; `changes` falsify the integrate entry."""
+        judged = self.judge(arrived)
+        parts = [
+            Part(art=one.art, node=one.node, w_e9=one.w_e9, trust_e9=one.trust_e9)
+            for one in integrate.coefficients(self.model, self.node, judged)
+        ]
+        out = self.home / "mixing.tmp"
+        digest = mixing.mix(
+            [mixing.Part(self.store.path(part.art), part.w_e9) for part in parts],
+            out,
+            not_mixed=["head.bias"],
+        )
+        self.store.put_file(out, digest)
+        scores = self.journal.blobs.put(cmp1.encode({"auc": 900_000_000}))
+        body = ArtifactIntegrate(
+            base=self.model,
+            out=digest,
+            rule="egt.1",
+            parts=parts,
+            not_mixed=["head.bias"],
+            before=scores,
+            after=scores,
+            reason="granted",
+            round=self.round,
+        )
+        updates = [
+            TrustUpdate(
+                node=one.node,
+                kind=one.kind,
+                art=one.art,
+                old_e9=one.trust_before_e9,
+                new_e9=one.trust_e9,
+                cause=one.reason,
+                evidence=self.journal.blobs.put(records.pack(one)),
+            )
+            for one in judged
+        ]
+        body = msgspec.structs.replace(body, **changes)
+        self.journal.append([*updates, body])
+        self.model = body.out
+        if self.store.has(body.out):
+            found = safetensors.numpy.load(self.store.get(body.out))
+            self.values = np.asarray(found["layer.weight"], dtype=np.float64)
+        return body
+
+    def close(self) -> None:
+        """Ends the writing."""
+        self.journal.close()
+
+
+def consortium(root: Path, *names: str, rounds: int = 2, seed: int = 0) -> list[Hospital]:
+    """Hospitals that learned together for some rounds; every ledger is closed."""
+    clock = Clock()
+    hospitals = [Hospital(root, name, seed, clock) for name in names]
+    for _ in range(rounds):
+        sent = []
+        for one in hospitals:
+            one.train()
+            sent.append(one.publish())
+        for one in hospitals:
+            arrived = [item for item in sent if item.publisher != one.node]
+            for item in arrived:
+                author = next(h.author for h in hospitals if h.node == item.publisher)
+                one.receive(item, author)
+            one.mix(arrived)
+    for one in hospitals:
+        one.close()
+    return hospitals

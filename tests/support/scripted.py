@@ -1,0 +1,159 @@
+"""A trainer without torch: models of one float, so that the daemon's own logic runs in a flash.
+
+It obeys the same messages as the worker process and uses the same trust functions and the
+same mixing kernel; only training is a toy (each node pulls towards its own target).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+
+from konsil.knowledge import mixing
+from konsil.node.blobs import BlobStore
+from konsil.node.worker_messages import (
+    Check,
+    Checked,
+    Judged,
+    Mix,
+    Mixed,
+    MixedPart,
+    Open,
+    Opened,
+    Train,
+    Trained,
+)
+from konsil.protocol import records, tensors
+from konsil.protocol.digest import sha256
+from konsil.protocol.errors import TaskError
+from konsil.trust import evidence, integrate
+from konsil.trust.fixed import to_e9
+
+
+def payload(value: float) -> bytes:
+    """A safetensors payload with one float."""
+    head = json.dumps(
+        {"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, separators=(",", ":")
+    ).encode()
+    head += b" " * (-len(head) % 8)
+    return struct.pack("<Q", len(head)) + head + struct.pack("<f", value)
+
+
+def value_of(data: bytes) -> float:
+    """The float in such a payload."""
+    return struct.unpack("<f", data[-4:])[0]
+
+
+class ScriptedTrainer:
+    """Stands in for `konsil.node.trainer.Trainer`."""
+
+    def __init__(self, opening: Open, log, *, timeout_s: float) -> None:
+        self.restarts = 0
+        self.state = "running"
+        self.blobs = BlobStore(Path(opening.blobs))
+        self.target = float(opening.options.get("target", 0.0))
+        self.fails = opening.options.get("fails", False)
+        self.name = opening.name
+
+    async def open(self) -> Opened:
+        base = self.blobs.put(payload(0.0))
+        head = self.blobs.path(base).read_bytes()
+        table = tensors.read_table(head, len(head))
+        return Opened(
+            task="scripted/1",
+            classes=("no", "yes"),
+            metric="nearness",
+            base=base,
+            architecture=tensors.architecture(table),
+            parameters=1,
+            rows=42,
+            class_rows=(20, 22),
+            holdout_rows=10,
+            data=sha256(b"data" + self.name.encode()),
+            recipe=sha256(b"recipe"),
+            code=sha256(b"code"),
+            environment=sha256(b"environment"),
+            torch_device="cpu",
+        )
+
+    async def ask(self, request, kind):
+        if self.fails:
+            raise TaskError("the task failed during `train`: ValueError: no (task.py:1)")
+        if isinstance(request, Train):
+            before = value_of(self.blobs.get(request.model))
+            out = self.blobs.put(payload(before + 0.5 * (self.target - before)))
+            size = self.blobs.path(out).stat().st_size
+            return Trained(out=out, release=out, size=size, loss=0.0, seconds=0.0)
+        if isinstance(request, Check):
+            data = Path(request.path).read_bytes()
+            table = tensors.read_table(data, len(data))
+            good = tensors.architecture(table) == request.architecture
+            return Checked(reasons=() if good else ("architecture",))
+        assert isinstance(request, Mix)
+        return self.mix(request)
+
+    async def aclose(self) -> None:
+        self.state = "stopped"
+
+    def mix(self, request: Mix) -> Mixed:
+        a, x = (value_of(self.blobs.get(d)) for d in (request.before, request.trained))
+        found = []
+        for candidate in request.candidates:
+            other = value_of(self.blobs.get(candidate.art))
+            found.append(
+                evidence.EvidenceRecord(
+                    node=candidate.node,
+                    art=candidate.art,
+                    kind=request.kind,
+                    round=request.round,
+                    before=request.before,
+                    trained=request.trained,
+                    lag=candidate.lag,
+                    own_e9=to_e9(10.0),
+                    reach_e9=to_e9(abs(other - a)),
+                    rho_e9=to_e9(10.0),
+                    g_e9=0,
+                    scale_before_e9=request.scale_e9,
+                    scale_e9=to_e9(1.0),
+                    d_e9=to_e9(abs(other - x)),
+                    tau_e9=to_e9(10.0),
+                    r_before_e9=candidate.r_e9,
+                    s_before_e9=candidate.s_e9,
+                    metropolis_e9=candidate.metropolis_e9,
+                    pinned_e9=candidate.pinned_e9,
+                    step_e9=10**9,
+                )
+            )
+        judged = [evidence.recompute(record) for record in found]
+        parts = integrate.coefficients(request.trained, request.node, judged)
+        out = self.blobs.root / f"mix-{os.getpid()}-{request.node}"
+        digest = mixing.mix([mixing.Part(self.blobs.path(p.art), p.w_e9) for p in parts], out)
+        self.blobs.put_file(out, digest)
+        return Mixed(
+            out=digest,
+            rule="evidence/1",
+            parts=tuple(
+                MixedPart(art=p.art, node=p.node, w_e9=p.w_e9, trust_e9=p.trust_e9) for p in parts
+            ),
+            not_mixed=(),
+            judged=tuple(
+                Judged(
+                    art=r.art,
+                    node=r.node,
+                    record=records.pack(r),
+                    old_e9=r.trust_before_e9,
+                    new_e9=r.trust_e9,
+                    r_e9=r.r_after_e9,
+                    s_e9=r.s_after_e9,
+                    cause=r.reason,
+                )
+                for r in judged
+            ),
+            scale_e9=to_e9(1.0),
+            step_e9=10**9,
+            before={"nearness": -abs(x)},
+            after={"nearness": -abs(value_of(self.blobs.get(digest)))},
+            reason="mixed",
+        )

@@ -1,0 +1,157 @@
+"""Fixed-point arithmetic, scores and weights: laws, and agreement with floating point."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from konsil.protocol.errors import LocalProtocolError
+from konsil.trust import fixed, score, weights
+from konsil.trust.fixed import CEILING_E9, UNIT_E9
+
+fractions = st.integers(0, UNIT_E9)
+evidence = st.integers(0, 60 * UNIT_E9)
+
+
+@settings(max_examples=200)
+@given(st.integers(-8 * UNIT_E9, 8 * UNIT_E9))
+def test_normal_cdf_agrees_with_the_library(x):
+    wanted = statistics.NormalDist().cdf(x / 1e9)
+    assert abs(fixed.normal_cdf(x) - wanted * 1e9) <= 0.51
+
+
+def test_normal_cdf_at_the_tails():
+    assert fixed.normal_cdf(-CEILING_E9) == 0
+    assert fixed.normal_cdf(CEILING_E9) == UNIT_E9
+    assert fixed.normal_cdf(-6 * UNIT_E9) == 1
+
+
+@given(st.integers(-6 * UNIT_E9, 6 * UNIT_E9))
+def test_normal_cdf_is_symmetric(x):
+    assert abs(fixed.normal_cdf(x) + fixed.normal_cdf(-x) - UNIT_E9) <= 1
+
+
+def test_measurements_are_quantised():
+    assert fixed.to_e9(1.5e-9) == 2
+    assert fixed.to_e9(2.5e-9) == 2
+    assert fixed.to_e9(-0.1) == -100_000_000
+    assert fixed.to_e9(math.inf) == CEILING_E9
+    assert fixed.to_e9(-1e30) == -CEILING_E9
+    with pytest.raises(LocalProtocolError, match="NaN"):
+        fixed.to_e9(math.nan)
+
+
+@given(st.lists(fractions, min_size=1, max_size=6))
+def test_a_product_never_exceeds_its_factors(factors):
+    assert fixed.product(*factors) <= min(factors)
+
+
+def test_ratio_rounds_halves_up_also_below_zero():
+    assert fixed.ratio(1, 2 * UNIT_E9) == 1
+    assert fixed.ratio(-1, 2 * UNIT_E9) == 0
+    assert fixed.ratio(-3, 2 * UNIT_E9) == -1
+
+
+@given(evidence, evidence, fractions, fractions)
+def test_trust_grows_with_the_quality_of_the_artifact(r, s, one, two):
+    known = score.Score(r_e9=r, s_e9=s)
+    worse, better = (score.trust(score.learned(known, q)) for q in sorted((one, two)))
+    assert worse <= better
+
+
+@given(evidence, evidence)
+def test_a_refusal_never_raises_trust(r, s):
+    known = score.Score(r_e9=r, s_e9=s)
+    assert score.trust(score.penalised(known)) <= score.trust(known)
+    assert score.penalised(known).s_e9 == s + 5 * UNIT_E9
+
+
+@given(evidence, evidence, fractions)
+def test_a_score_follows_the_formula(r, s, q):
+    new = score.learned(score.Score(r_e9=r, s_e9=s), q)
+    assert abs(new.r_e9 - (0.96 * r + q)) <= 1
+    assert abs(new.s_e9 - (0.96 * s + 1.5 * (UNIT_E9 - q))) <= 1
+    wanted = (new.r_e9 / 1e9 + 1) / (new.r_e9 / 1e9 + new.s_e9 / 1e9 + 2)
+    assert abs(score.trust(new) - wanted * 1e9) <= 1
+
+
+@given(evidence, evidence, st.integers(0, 12))
+def test_opinions_move_trust_by_a_bounded_amount(r, s, sybils):
+    """Whatever the base rate that any number of colluders reach, within 0.25 and 0.75."""
+    known = score.Score(r_e9=r, s_e9=s)
+    rate = UNIT_E9 // 2 + min(sybils * UNIT_E9 // 8, UNIT_E9 // 4)
+    moved = abs(score.trust(known, rate) - score.trust(known))
+    assert moved <= 0.5e18 / (r + s + 2 * UNIT_E9) + 1
+
+
+def test_a_newcomer_has_the_full_gate_and_trust_one_half():
+    assert score.trust(score.Score()) == UNIT_E9 // 2
+    assert weights.gate(score.trust(score.Score())) == UNIT_E9
+
+
+def test_evidence_ages_back_to_the_prior():
+    known = score.Score(r_e9=8 * UNIT_E9, s_e9=4 * UNIT_E9)
+    assert score.aged(known, 0) == known
+    assert score.aged(known, score.HALF_LIFE_MS).r_e9 == 4 * UNIT_E9
+    assert score.aged(known, 3 * score.HALF_LIFE_MS // 2).s_e9 == 3 * UNIT_E9 // 2
+    assert score.trust(score.aged(known, 10**15)) == UNIT_E9 // 2
+    with pytest.raises(LocalProtocolError, match="age"):
+        score.aged(known, -1)
+
+
+@given(st.integers(0, 3 * score.HALF_LIFE_MS))
+def test_ageing_stays_close_to_the_exponential(elapsed):
+    kept = score.aged(score.Score(r_e9=UNIT_E9), elapsed).r_e9 / 1e9
+    wanted = 2 ** (-elapsed / score.HALF_LIFE_MS)
+    assert wanted - 1e-9 <= kept <= 1.062 * wanted
+
+
+def test_a_quality_outside_its_range_is_our_bug():
+    for wrong in (-1, UNIT_E9 + 1):
+        with pytest.raises(LocalProtocolError, match="quality"):
+            score.learned(score.Score(), wrong)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40)), min_size=1, max_size=40))
+def test_metropolis_weights_leave_room_for_the_own_model(others):
+    degree = len(others)
+    assert sum(weights.metropolis_e9(degree, other) for (other,) in others) < UNIT_E9
+
+
+def test_metropolis_is_symmetric_and_knows_a_publisher_that_left():
+    assert weights.metropolis_e9(3, 7) == weights.metropolis_e9(7, 3) == UNIT_E9 // 8
+    assert weights.metropolis_e9(0, 0) == UNIT_E9 // 2
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_more_candidates_than_edges_still_leave_an_own_share(degree, candidates):
+    weight = weights.shared_out(weights.metropolis_e9(degree, 1), candidates)
+    assert weight * candidates < UNIT_E9
+    if candidates <= degree:
+        assert weight == weights.metropolis_e9(degree, 1)
+
+
+def test_staleness_lowers_but_never_ends_a_weight():
+    assert [weights.staleness(lag) for lag in (0, 1, 3)] == [UNIT_E9, UNIT_E9 // 2, UNIT_E9 // 4]
+    assert weights.staleness(1000) > 0
+    with pytest.raises(LocalProtocolError, match="lag"):
+        weights.staleness(-1)
+
+
+@given(st.integers(1, 10**15), st.integers(0, 10**12), st.integers(0, 10**12))
+def test_the_clipped_step_never_exceeds_its_bound(distance, tau, own):
+    factor = weights.clip(distance, tau, own)
+    assert 0 <= factor <= UNIT_E9
+    assert factor * distance <= min(3 * tau / 2, 6 * own) * UNIT_E9 * (1 + 1e-12) or (
+        factor == UNIT_E9 and 2 * distance <= min(3 * tau, 12 * own)
+    )
+
+
+def test_a_saturated_distance_gets_nothing():
+    assert weights.clip(CEILING_E9, CEILING_E9, CEILING_E9) == 0
+    assert weights.clip(0, 0, 0) == UNIT_E9
+    assert weights.clip(5, 0, 10) == 0

@@ -1,0 +1,222 @@
+"""Evidence: what one artifact did to a node, and the weight that follows, step by step.
+
+The worker measures four things with private rows and tensors: distances, the own step, and
+the gain `g` on the private holdout. They are quantised to integers in 1e-9 at once, and all
+that follows (trust.md, steps 1, 2, 4 to 7) is computed here from those integers. So anyone
+who holds an `EvidenceRecord` recomputes its weight exactly; the measurement itself can be
+repeated only inside the hospital.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from konsil.protocol.records import DigestField  # noqa: TC001 - msgspec reads it
+from konsil.trust import score, weights
+from konsil.trust.fixed import CEILING_E9, UNIT_E9, normal_cdf, product, ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BENEFIT_OF_DOUBT_E9 = 750_000_000
+"""Added to z in the functional evidence, so that a peer that does no harm is believed."""
+
+_FAINTEST_VOICE_E9 = 50_000_000
+
+Fraction: TypeAlias = Annotated[int, Meta(ge=0, le=UNIT_E9)]
+"""A number between 0 and 1, in 1e-9."""
+Size: TypeAlias = Annotated[int, Meta(ge=0, le=CEILING_E9)]
+"""A distance, scale or amount of evidence, in 1e-9."""
+Gain: TypeAlias = Annotated[int, Meta(ge=-CEILING_E9, le=CEILING_E9)]
+"""A difference of two losses, in 1e-9."""
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**32)]
+
+
+class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why one artifact got its weight in one round of one receiver; `reason` sums it up.
+
+    Measured or given: everything down to `step_e9`. The rest follows, by `recompute`.
+    `konsil.protocol.records.unpack` refuses a record with a value out of its range.
+    """
+
+    v: int = 1
+    node: str
+    art: DigestField
+    kind: str
+    round: Count
+    before: DigestField
+    """The receiver's model before its local steps (a)."""
+    trained: DigestField
+    """The receiver's model after them (x)."""
+    lag: Count
+    own_e9: Size
+    """The length of the receiver's own step, ``|x - a|``."""
+    reach_e9: Size
+    """``|x_j - a|``."""
+    rho_e9: Size
+    """The bound on the trial step: ``min(trusted median of reach, 6 own)``."""
+    g_e9: Gain
+    """The gain: how far the trial step towards the artifact lowers the private loss."""
+    scale_before_e9: Size
+    scale_e9: Size
+    """The running scale of |g| (S), before this round and in it."""
+    d_e9: Size
+    """``|x_j - x|``."""
+    tau_e9: Size
+    """The trusted median of d."""
+    r_before_e9: Size
+    s_before_e9: Size
+    base_rate_e9: Fraction = score.NEUTRAL_E9
+    share_e9: Fraction = UNIT_E9
+    metropolis_e9: Fraction
+    pinned_e9: Fraction | None = None
+    """A gate value set by the operator; it stands in for the evidence's."""
+    step_e9: Fraction
+    """The part of the whole step that the loss guard let through."""
+    p_f_e9: Fraction = 0
+    p_g_e9: Fraction = 0
+    q_e9: Fraction = 0
+    r_after_e9: Size = 0
+    s_after_e9: Size = 0
+    trust_before_e9: Fraction = 0
+    trust_e9: Fraction = 0
+    gate_e9: Fraction = 0
+    lag_factor_e9: Fraction = 0
+    clip_e9: Fraction = 0
+    w_e9: Fraction = 0
+    """The effective coefficient of this artifact in the mix."""
+    reason: str = ""
+
+
+def trusted_median(values: Sequence[int], trusts: Sequence[int]) -> int:
+    """The smallest value at which the cumulative weight of trust reaches half the total.
+
+    A peer's voice counts ``clip((T - 0.3) / 0.2, 0.05, 1)``, T in 1e-9 being its trust before
+    this round. 0 when there is no value.
+    """
+    voices = (max(weights.gate(trust), _FAINTEST_VOICE_E9) for trust in trusts)
+    pairs = sorted(zip(values, voices, strict=True))
+    total = sum(voice for _, voice in pairs)
+    reached = 0
+    for value, voice in pairs:
+        reached += voice
+        if 2 * reached >= total:
+            return value
+    return 0
+
+
+def running_scale(before_e9: int, gains: Sequence[int], trusts: Sequence[int]) -> int:
+    """S: 0.8 of the old and 0.2 of 1.4826 times the trusted median of |g|; first the new.
+
+    `before_e9` is 0 before the first round; without gains the scale stays as it is.
+    """
+    if not gains:
+        return before_e9
+    new = trusted_median([abs(gain) for gain in gains], trusts) * 14826 // 10000
+    return new if before_e9 == 0 else (8 * before_e9 + 2 * new + 5) // 10
+
+
+def functional(gain_e9: int, scale_e9: int) -> int:
+    """The belief that the artifact does no harm, from its gain: ``Phi(g / S + 0.75)``."""
+    z = ratio(gain_e9, max(scale_e9, 1))
+    return normal_cdf(min(max(z, -CEILING_E9), CEILING_E9) + BENEFIT_OF_DOUBT_E9)
+
+
+def geometric(distance_e9: int, tau_e9: int) -> int:
+    """The belief from its distance: ``min(1, (1.5 tau / d)**2)``. This tau is never capped."""
+    if 2 * distance_e9 <= 3 * tau_e9:
+        return UNIT_E9
+    return ratio(9 * tau_e9 * tau_e9, 4 * distance_e9 * distance_e9)
+
+
+def recompute(record: EvidenceRecord) -> EvidenceRecord:
+    """The record with everything that follows from its measurements computed anew.
+
+    An auditor compares the result with the record: equal means that the weight is right.
+    """
+    old = score.Score(r_e9=record.r_before_e9, s_e9=record.s_before_e9)
+    p_f = functional(record.g_e9, record.scale_e9)
+    p_g = geometric(record.d_e9, record.tau_e9)
+    q = product(p_f, p_g)
+    new = score.learned(old, q)
+    trust = score.trust(new, record.base_rate_e9)
+    gate = weights.gate(trust) if record.pinned_e9 is None else record.pinned_e9
+    lag_factor = weights.staleness(record.lag)
+    clip = weights.clip(record.d_e9, record.tau_e9, record.own_e9)
+    factors = (record.metropolis_e9, gate, record.share_e9, lag_factor, clip, record.step_e9)
+    weighed = msgspec.structs.replace(
+        record,
+        p_f_e9=p_f,
+        p_g_e9=p_g,
+        q_e9=q,
+        r_after_e9=new.r_e9,
+        s_after_e9=new.s_e9,
+        trust_before_e9=score.trust(old, record.base_rate_e9),
+        trust_e9=trust,
+        gate_e9=gate,
+        lag_factor_e9=lag_factor,
+        clip_e9=clip,
+        w_e9=product(*factors),
+    )
+    return msgspec.structs.replace(weighed, reason=_reason(weighed))
+
+
+def bounds(
+    distances: Sequence[int], reaches: Sequence[int], own_e9: int, trusts: Sequence[int]
+) -> tuple[int, int]:
+    """`(tau_e9, rho_e9)` of one round from its candidates' distances and trusts before it."""
+    tau = trusted_median(distances, trusts)
+    return tau, min(trusted_median(reaches, trusts), 6 * own_e9)
+
+
+def disagreements(records: Sequence[EvidenceRecord]) -> tuple[str, ...]:
+    """What does not follow from the measurements in all the records of one round; empty is well.
+
+    Checks each record against `recompute`, that all speak of the same round, and the values
+    that the round's candidates share: tau, rho and the scale.
+    """
+    found = []
+    for record in records:
+        anew = recompute(record)
+        for field in record.__struct_fields__:
+            said, follows = getattr(record, field), getattr(anew, field)
+            if said != follows:
+                found.append(f"{record.node}: {field} is {said}, but {follows} follows")
+    for field in _SHARED:
+        if len({getattr(record, field) for record in records}) > 1:
+            found.append(f"the records differ in {field}")
+    if found or not records:
+        return tuple(found)
+    first, trusts = records[0], [record.trust_before_e9 for record in records]
+    tau, rho = bounds(
+        [r.d_e9 for r in records], [r.reach_e9 for r in records], first.own_e9, trusts
+    )
+    scale = running_scale(first.scale_before_e9, [record.g_e9 for record in records], trusts)
+    for field, follows in (("tau_e9", tau), ("rho_e9", rho), ("scale_e9", scale)):
+        if getattr(first, field) != follows:
+            found.append(f"{field} is {getattr(first, field)}, but {follows} follows")
+    return tuple(found)
+
+
+def _reason(record: EvidenceRecord) -> str:
+    """The first factor that took weight away, as one word."""
+    if record.pinned_e9 is not None:
+        return "muted" if record.pinned_e9 == 0 else "pinned"
+    if record.gate_e9 == 0:
+        return "distrusted"
+    if record.share_e9 < UNIT_E9:
+        return "copy"
+    if record.step_e9 < UNIT_E9:
+        return "guarded"
+    if record.gate_e9 < UNIT_E9:
+        return "doubted"
+    return "clipped" if record.clip_e9 < UNIT_E9 else "granted"
+
+
+_SHARED = (
+    "kind", "round", "before", "trained", "own_e9", "rho_e9", "scale_before_e9", "scale_e9",
+    "tau_e9", "step_e9",
+)  # fmt: skip

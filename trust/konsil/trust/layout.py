@@ -1,0 +1,136 @@
+"""Which files a ledger's folder holds, held against the closed list of what may be there.
+
+Nothing is trusted by its name: links, devices, strange names and files that are larger than
+any genuine one are findings, and are not opened. Unfinished `.tmp` files are never read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from konsil.protocol import tiles
+from konsil.protocol.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from konsil.trust.report import Findings
+
+CHECKPOINT = "checkpoint"
+LOCK = "LOCK"
+MAX_TAIL_BYTES = 1 << 30
+MAX_BUNDLE_BYTES = tiles.WIDTH * (tiles.PREFIX_BYTES + 65_535)
+MAX_NOTE_BYTES = 1 << 20
+
+_TAIL = re.compile(r"tail\.(0|[1-9][0-9]{0,18})")
+_TILE = re.compile(r"tile/([0-7]|entries)/(.+)")
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{2})/([0-9a-f]{64})")
+_FOLDER = re.compile(
+    r"tile|tile/([0-7]|entries)(/x[0-9]{3})*|blobs|blobs/sha256|blobs/sha256/[0-9a-f]{2}"
+)
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """The genuine files of one ledger."""
+
+    folder: Path
+    checkpoint: bool
+    tails: tuple[int, ...]
+    """Starts of the tails, ascending; more than one only after a crash."""
+    bundles: frozenset[int]
+    tiles: frozenset[tuple[int, int]]
+    """(tile level, tile number)."""
+    blobs: dict[bytes, Path]
+
+    def path(self, name: str) -> Path:
+        """A file below the ledger's folder."""
+        return self.folder / name
+
+
+def scan(folder: Path, findings: Findings) -> Layout:
+    """Looks through a ledger's folder. Raises `StorageError` when it cannot be listed."""
+    tails: list[int] = []
+    bundles: set[int] = set()
+    hashes: set[tuple[int, int]] = set()
+    blobs: dict[bytes, Path] = {}
+    checkpoint = False
+    for name, status in _walk(folder):
+        path = folder / name
+        if name == CHECKPOINT and _bounded(path, status, MAX_NOTE_BYTES, findings):
+            checkpoint = True
+        elif name == LOCK and _bounded(path, status, 0, findings):
+            continue
+        elif (start := _tail_start(name)) is not None:
+            if _bounded(path, status, MAX_TAIL_BYTES, findings):
+                tails.append(start)
+        elif (place := _tile_place(name)) is not None:
+            if _bounded(path, status, MAX_BUNDLE_BYTES, findings):
+                level, number = place
+                if level is None:
+                    bundles.add(number)
+                else:
+                    hashes.add((level, number))
+        elif (match := _BLOB.fullmatch(name)) and match[2].startswith(match[1]):
+            if _bounded(path, status, MAX_TAIL_BYTES, findings):
+                blobs[bytes.fromhex(match[2])] = path
+        elif name not in (CHECKPOINT, LOCK) and not name.endswith(".tmp"):
+            findings.add("layout.stray", path, "does not belong to a ledger")
+    return Layout(
+        folder=folder,
+        checkpoint=checkpoint,
+        tails=tuple(sorted(tails)),
+        bundles=frozenset(bundles),
+        tiles=frozenset(hashes),
+        blobs=blobs,
+    )
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
+    """(name below the folder, status); status is None for what is neither file nor known."""
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        try:
+            names = sorted(os.listdir(folder / below))
+        except OSError as error:
+            raise StorageError(f"{folder / below}: cannot be read: {error.strerror}") from error
+        for item in names:
+            name = f"{below}/{item}" if below else item
+            try:
+                status = os.lstat(folder / name)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(status.st_mode) and _FOLDER.fullmatch(name):
+                waiting.append(name)
+            else:
+                yield name, status if stat.S_ISREG(status.st_mode) else None
+
+
+def _bounded(path: Path, status: os.stat_result | None, limit: int, findings: Findings) -> bool:
+    if status is None:
+        findings.add("layout.stray", path, "is not a regular file")
+        return False
+    if status.st_size > limit:
+        findings.add("layout.oversize", path, f"{status.st_size} bytes (at most {limit})")
+        return False
+    return True
+
+
+def _tail_start(name: str) -> int | None:
+    match = _TAIL.fullmatch(name)
+    start = int(match[1]) if match else 1
+    return start if start % tiles.WIDTH == 0 else None
+
+
+def _tile_place(name: str) -> tuple[int | None, int] | None:
+    match = _TILE.fullmatch(name)
+    number = tiles.parse_index(match[2]) if match else None
+    if match is None or number is None:
+        return None
+    return (None if match[1] == "entries" else int(match[1])), number

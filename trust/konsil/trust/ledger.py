@@ -1,0 +1,252 @@
+"""The ledger of one node: an append-only log with one writer (RFC 6962, C2SP formats).
+
+`Ledger` turns bodies into entries and signs checkpoints; a `Store` keeps them. Invariants:
+an entry is durable before its receipt is returned; a checkpoint covers durable entries only
+and never fewer than the one before; time in a log never runs backwards. Clock, salts and
+keys are arguments, so that a run can be repeated to the byte. Appending and signing may
+run in different threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from konsil.protocol import checkpoint as heads
+from konsil.protocol import entries, genesis, merkle, proof
+from konsil.protocol.checkpoint import Checkpoint
+from konsil.protocol.entries import NO_CHARTER, SALT_BYTES, Body, Entry
+from konsil.protocol.errors import ConfigError, LocalProtocolError
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from konsil.protocol.identity import KeySet
+
+
+class Store(merkle.Nodes, Protocol):
+    """Where the entries of one log lie: memory, or files."""
+
+    @property
+    def size(self) -> int:
+        """The number of entries that are durable."""
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """The last saved checkpoint note; None before the first."""
+
+    def append(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Adds (entry, leaf hash) pairs; all are durable on return, or none is added."""
+
+    def entry(self, index: int) -> bytes:
+        """The bytes of entry `index`, which exists."""
+
+    def save_checkpoint(self, data: bytes) -> None:
+        """Replaces the checkpoint note atomically and durably."""
+
+
+class MemoryStore:
+    """A store that forgets: for simulations and tests."""
+
+    def __init__(self) -> None:
+        self._tree = merkle.Tree()
+        self._entries: list[bytes] = []
+        self._checkpoint: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return len(self._entries)
+
+    @property
+    def checkpoint(self) -> bytes | None:
+        """The last saved checkpoint note."""
+        return self._checkpoint
+
+    def append(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+        """Adds (entry, leaf hash) pairs."""
+        for data, leaf in items:
+            self._entries.append(data)
+            self._tree.append(leaf)
+
+    def entry(self, index: int) -> bytes:
+        """The bytes of entry `index`."""
+        return self._entries[index]
+
+    def node(self, level: int, index: int) -> bytes:
+        """The hash of a complete subtree."""
+        return self._tree.node(level, index)
+
+    def save_checkpoint(self, data: bytes) -> None:
+        """Replaces the checkpoint note."""
+        self._checkpoint = data
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """An entry stands at `index` of the log; `leaf` is its leaf hash."""
+
+    index: int
+    leaf: bytes
+
+
+class Ledger:
+    """One node's log over a store that already holds its genesis entry."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        keys: KeySet,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+        charter: bytes = NO_CHARTER,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """`clock` gives unix milliseconds, `random(n)` gives n bytes, `charter` fills `c`.
+
+        Raises `ConfigError` when the keys are not those of the genesis entry.
+        """
+        self.author = genesis.read(store.entry(0), limits=limits)
+        if any(keys[role].public != key for role, key in self.author.keys.items()):
+            raise ConfigError(
+                f"the keys do not belong to the ledger of {self.author.name}",
+                hint="put the home's own keys folder back",
+            )
+        self._store = store
+        self._key = keys["log"]
+        self._clock = clock
+        self._random = random
+        self._charter = charter
+        self._limits = limits
+        self._last_ms = entries.peek(store.entry(store.size - 1), limits=limits).ts
+        self._writing = threading.Lock()
+        self._signing = threading.Lock()
+
+    @classmethod
+    def found(
+        cls,
+        store: Store,
+        *,
+        name: str,
+        consortium: str,
+        keys: KeySet,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Ledger:
+        """A new log: its genesis entry is appended to the empty store and signed for."""
+        if store.size:
+            raise LocalProtocolError("only an empty store can get a genesis entry")
+        body = genesis.build(name=name, consortium=consortium, keys=keys)
+        first = entries.entry(
+            body, index=0, time_ms=clock(), salt=random(SALT_BYTES), charter=NO_CHARTER
+        )
+        data = entries.encode(first, limits=limits)
+        store.append([(data, merkle.leaf_hash(data))])
+        ledger = cls(store, keys=keys, clock=clock, random=random, limits=limits)
+        ledger.sign_checkpoint()
+        return ledger
+
+    @property
+    def size(self) -> int:
+        """The number of durable entries."""
+        return self._store.size
+
+    @property
+    def signed_size(self) -> int:
+        """The number of entries under the last checkpoint."""
+        note = self._store.checkpoint
+        return 0 if note is None else self._head(note).size
+
+    def root(self, size: int | None = None) -> bytes:
+        """The RFC 6962 root over the first `size` entries (all by default)."""
+        with self._writing:
+            return self._root(self.size if size is None else size)
+
+    def append(self, bodies: Sequence[Body]) -> tuple[Receipt, ...]:
+        """Appends one entry a body, in order; every one is durable on return.
+
+        Raises `LocalProtocolError` for a body that breaks its schema (nothing is appended)
+        and `StorageError` when the disk refuses.
+        """
+        if not bodies:
+            return ()
+        with self._writing:
+            start = self.size
+            now = max(self._clock(), self._last_ms)
+            items: list[tuple[bytes, bytes]] = []
+            for offset, body in enumerate(bodies):
+                item = entries.entry(
+                    body,
+                    index=start + offset,
+                    time_ms=now,
+                    salt=self._random(SALT_BYTES),
+                    charter=self._charter,
+                )
+                data = entries.encode(item, limits=self._limits)
+                items.append((data, merkle.leaf_hash(data)))
+            self._store.append(items)
+            self._last_ms = now
+        return tuple(Receipt(start + offset, leaf) for offset, (_, leaf) in enumerate(items))
+
+    def sign_checkpoint(self) -> bytes:
+        """The signed note over every durable entry, saved; the saved one when nothing is new."""
+        with self._signing:
+            with self._writing:
+                head = Checkpoint(
+                    origin=self.author.origin, size=self.size, root=self._root(self.size)
+                )
+            saved = self._store.checkpoint
+            if saved is not None and self._head(saved) == head:
+                return saved
+            data = heads.sign(head, self._key)
+            self._store.save_checkpoint(data)
+            return data
+
+    def prove(self, index: int, *, with_entry: bool = True) -> bytes:
+        """The tlog-proof@v1 of entry `index`; the entry travels in it unless told otherwise.
+
+        Signs a checkpoint first when none covers the entry.
+        """
+        note = self._store.checkpoint
+        if note is None or self._head(note).size <= index:
+            note = self.sign_checkpoint()
+        with self._writing:
+            hashes = merkle.inclusion_proof(self._store, index, self._head(note).size)
+            extra = self._store.entry(index) if with_entry else None
+        return proof.encode(
+            proof.Proof(index=index, hashes=tuple(hashes), checkpoint=note, extra=extra)
+        )
+
+    def consistency(self, old: int, size: int) -> list[bytes]:
+        """The consistency proof between two sizes of this log."""
+        with self._writing:
+            return merkle.consistency_proof(self._store, old, size)
+
+    def entry(self, index: int) -> Entry:
+        """Entry `index`."""
+        with self._writing:
+            data = self._store.entry(index)
+        return entries.decode(data, limits=self._limits)
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """The entries from `start` to the end as it is when each is asked for."""
+        index = start
+        while index < self.size:
+            yield self.entry(index)
+            index += 1
+
+    def _root(self, size: int) -> bytes:
+        return merkle.range_root(self._store, 0, size)
+
+    def _head(self, note: bytes) -> Checkpoint:
+        return heads.open_checkpoint(
+            note,
+            origin=self.author.origin,
+            key=self.author.keys["log"],
+            only_known=True,
+            limits=self._limits,
+        )

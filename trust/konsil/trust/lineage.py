@@ -1,0 +1,317 @@
+"""Where a model comes from: every step that made it, and how much each hospital contributed.
+
+Nodes of the graph are payload digests; an edge leads from what went in to what came out.
+Mixing is linear with integer weights and training adds a change to its base, so a model is
+
+    base + Σ c · (change made by one training step)
+
+with exact rational c: the products of the mixing weights along all paths. A hospital's share
+is its part of Σ c. Coefficients are integers at scale 10^(9·depth), never floats, and the
+coefficients of the roots must sum to exactly 1. Where a step is not linear (an artifact made
+from several others) or its ledger is not at hand, the path ends and the lineage says so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import networkx as nx
+
+from konsil.protocol.entries import (
+    UNIT_E9,
+    ArtifactIntegrate,
+    ArtifactPublish,
+    Entry,
+    ModelBase,
+    ModelTrain,
+)
+from konsil.protocol.errors import IncompleteError, VerificationError
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.audit import LEDGER, known_authors
+from konsil.trust.layout import scan
+from konsil.trust.report import TAMPERED, Findings
+from konsil.trust.structure import Place, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+DIGITS = 9
+"""Decimal digits of one mixing weight (1e-9)."""
+
+StepKind = Literal["base", "train", "mix", "release", "unknown"]
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One input of a step; `w_e9` is None where the step is not linear in it."""
+
+    model: bytes
+    node: str
+    w_e9: int | None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """How one payload came to be, as a ledger says it at (origin's node, index)."""
+
+    out: bytes
+    kind: StepKind
+    node: str
+    index: int | None
+    time_ms: int
+    round: int | None
+    sources: tuple[Source, ...]
+    note: str = ""
+
+
+class Contributor(msgspec.Struct, frozen=True, kw_only=True):
+    """One hospital's part in a model."""
+
+    node: str
+    name: str
+    steps: int
+    """Training steps of this hospital that the model contains."""
+    coefficient: str
+    """Σ c over them, an exact decimal."""
+    share_e9: int
+    """The coefficient's share of all, in 1e-9; all shares sum to 10⁹."""
+
+
+class Contributions(msgspec.Struct, frozen=True, kw_only=True):
+    """The exact decomposition of one model."""
+
+    model: bytes
+    contributors: tuple[Contributor, ...]
+    roots: tuple[Step, ...]
+    """Where paths end: base models, and steps that no given ledger explains."""
+    depth: int
+    """Mixes on the longest path."""
+    linear: bool
+    """False when a path ends at a step without a coefficient."""
+    complete: bool
+    """Whether every path ends at a base model."""
+
+
+class Lineage:
+    """The steps of one or several ledgers, and questions about them."""
+
+    def __init__(self, steps: Mapping[bytes, Step], names: Mapping[str, str]) -> None:
+        """Raises `VerificationError` when a model would be its own ancestor."""
+        self.steps = dict(steps)
+        self.names = dict(names)
+        self.graph = nx.DiGraph()
+        for step in steps.values():
+            self.graph.add_node(step.out)
+            for source in step.sources:
+                self.graph.add_edge(source.model, step.out, w_e9=source.w_e9)
+                if source.model not in self.steps:
+                    self.steps[source.model] = _unknown(source)
+        if not nx.is_directed_acyclic_graph(self.graph):
+            raise VerificationError(
+                "a model is made from what was made from it", hint="run: konsil audit verify"
+            )
+
+    def name(self, node: str) -> str:
+        """The short name of a node, or the start of its id."""
+        return self.names.get(node, f"{node[:8]}…")
+
+    def newest(self) -> bytes:
+        """The model that the newest step made. Raises `IncompleteError` when there is none."""
+        made = [step for step in self.steps.values() if step.index is not None]
+        if not made:
+            raise IncompleteError("there is no model in these ledgers")
+        return max(made, key=lambda step: (step.time_ms, step.index, step.out)).out
+
+    def find(self, start: str) -> bytes:
+        """The one model whose hex digest begins with `start`. Raises `IncompleteError`."""
+        found = [digest for digest in self.steps if digest.hex().startswith(start.lower())]
+        if len(found) != 1:
+            what = "no entry makes" if not found else f"{len(found)} models begin with"
+            raise IncompleteError(
+                f"{what} {start}", hint="give the digest in full, and the homes that know it"
+            )
+        return found[0]
+
+    def ancestors(self, model: bytes) -> set[bytes]:
+        """Everything that went into a model, however far back."""
+        return set(nx.ancestors(self.graph, model)) if model in self.graph else set()
+
+    def descendants(self, model: bytes) -> set[bytes]:
+        """Everything that was made from a payload, however far on."""
+        return set(nx.descendants(self.graph, model)) if model in self.graph else set()
+
+    def ordered(self, model: bytes) -> list[Step]:
+        """The steps of a model and its ancestors, each after what it is made from."""
+        wanted = self.ancestors(model) | {model}
+        order = nx.lexicographical_topological_sort(
+            self.graph.subgraph(wanted), key=lambda item: (self.steps[item].time_ms, item)
+        )
+        return [self.steps[digest] for digest in order] or [self.steps[model]]
+
+    def contributors(self, model: bytes) -> Contributions:
+        """The exact shares of every hospital in a model."""
+        order = self.ordered(model)
+        flow: dict[bytes, tuple[int, int]] = {model: (1, 0)}
+        totals: dict[str, tuple[int, int]] = {}
+        steps: dict[str, int] = {}
+        roots: list[Step] = []
+        ended = (0, 0)
+        for step in reversed(order):
+            amount = flow.get(step.out)
+            if amount is None:
+                continue
+            if step.kind in ("train", "release", "unknown"):
+                totals[step.node] = _plus(totals.get(step.node, (0, 0)), amount)
+                steps[step.node] = steps.get(step.node, 0) + 1
+            linear = [source for source in step.sources if source.w_e9]
+            if not linear:
+                roots.append(step)
+                ended = _plus(ended, amount)
+            for source in linear:
+                passed = (amount[0] * (source.w_e9 or 0), amount[1] + 1)
+                if source.w_e9 == UNIT_E9:
+                    passed = amount
+                flow[source.model] = _plus(flow.get(source.model, (0, 0)), passed)
+        if ended[0] != 10 ** (DIGITS * ended[1]):
+            raise VerificationError("the coefficients of the roots do not sum to 1")
+        return Contributions(
+            model=model,
+            contributors=self._shared(totals, steps),
+            roots=tuple(reversed(roots)),
+            depth=ended[1],
+            linear=all(step.kind != "release" for step in roots),
+            complete=all(step.kind == "base" for step in roots),
+        )
+
+    def _shared(
+        self, totals: Mapping[str, tuple[int, int]], steps: Mapping[str, int]
+    ) -> tuple[Contributor, ...]:
+        """Contributors by falling share; rounding is settled by the largest remainders."""
+        scale = max((depth for _, depth in totals.values()), default=0)
+        whole = {node: n * 10 ** (DIGITS * (scale - d)) for node, (n, d) in totals.items()}
+        total = sum(whole.values())
+        floors = {node: divmod(amount * UNIT_E9, total) for node, amount in whole.items()}
+        missing = UNIT_E9 - sum(share for share, _ in floors.values())
+        by_rest = sorted(floors, key=lambda node: (-floors[node][1], node))
+        lucky = set(by_rest[:missing])
+        ranked = sorted(whole, key=lambda node: (-whole[node], node))
+        return tuple(
+            Contributor(
+                node=node,
+                name=self.name(node),
+                steps=steps[node],
+                coefficient=decimal(*totals[node]),
+                share_e9=floors[node][0] + (node in lucky),
+            )
+            for node in ranked
+        )
+
+
+def decimal(amount: int, depth: int) -> str:
+    """amount / 10^(9·depth) as an exact decimal without trailing zeros.
+
+    >>> decimal(1_250_000_000, 1)
+    '1.25'
+    """
+    digits = str(amount).rjust(DIGITS * depth + 1, "0")
+    point = len(digits) - DIGITS * depth
+    fraction = digits[point:].rstrip("0")
+    return digits[:point] + (f".{fraction}" if fraction else "")
+
+
+def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> Lineage:
+    """The lineage that the ledgers of these homes tell.
+
+    Raises `VerificationError` when a ledger's files do not verify (its story is worth
+    nothing then) and `StorageError` when one cannot be read.
+    """
+    authors = known_authors(homes, limits)
+    steps: dict[bytes, Step] = {}
+    releases: dict[bytes, Step] = {}
+    for home in homes:
+        findings = Findings(home.name)
+        read: list[Entry] = []
+
+        def keep(_: Place, entry: Entry, into: list[Entry] = read) -> None:
+            into.append(entry)
+
+        author = walk(scan(home / LEDGER, findings), findings, limits, keep).author
+        broken = [item for item in findings.found if item.exit_code == TAMPERED]
+        if broken or author is None:
+            what = broken[0].line() if broken else f"{home}: no genesis entry"
+            raise VerificationError(what, hint="run: konsil audit verify")
+        for entry in read:
+            step = _step(entry, author.node)
+            if step is not None and step.out not in (source.model for source in step.sources):
+                into = releases if step.kind == "release" else steps
+                _earliest(into, step)
+    for out, step in releases.items():
+        steps.setdefault(out, step)
+    return Lineage(steps, {node: author.name for node, author in authors.items()})
+
+
+def _earliest(steps: dict[bytes, Step], step: Step) -> None:
+    known = steps.get(step.out)
+    if known is None or (step.time_ms, step.node) < (known.time_ms, known.node):
+        steps[step.out] = step
+
+
+def _step(entry: Entry, node: str) -> Step | None:
+    """What an entry says about the making of a payload; None when nothing."""
+    body = entry.b
+    if isinstance(body, ModelBase):
+        return _made(entry, node, "base", body.model, (), body.source)
+    if isinstance(body, ModelTrain):
+        sources: tuple[Source, ...] = (Source(body.base, node, UNIT_E9),)
+        return _made(entry, node, "train", body.out, sources, round_=body.round)
+    if isinstance(body, ArtifactPublish):
+        # Only used where no other entry explains the payload: what left was transformed.
+        weight = UNIT_E9 if len(body.derived_from) == 1 else None
+        sources = tuple(Source(digest, node, weight) for digest in body.derived_from)
+        return _made(entry, node, "release", body.art, sources, body.kind)
+    if isinstance(body, ArtifactIntegrate):
+        sources = tuple(Source(part.art, part.node, part.w_e9) for part in body.parts)
+        return _made(entry, node, "mix", body.out, sources, body.rule, round_=body.round)
+    return None
+
+
+def _made(
+    entry: Entry,
+    node: str,
+    kind: StepKind,
+    out: bytes,
+    sources: tuple[Source, ...],
+    note: str = "",
+    *,
+    round_: int | None = None,
+) -> Step:
+    return Step(
+        out=out,
+        kind=kind,
+        node=node,
+        index=entry.n,
+        time_ms=entry.ts,
+        round=round_,
+        sources=sources,
+        note=note,
+    )
+
+
+def _unknown(source: Source) -> Step:
+    return Step(
+        out=source.model,
+        kind="unknown",
+        node=source.node,
+        index=None,
+        time_ms=0,
+        round=None,
+        sources=(),
+        note="no given ledger says how it was made",
+    )
+
+
+def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """The sum of two exact numbers n / 10^(9·depth)."""
+    if one[1] < other[1]:
+        one, other = other, one
+    return one[0] + other[0] * 10 ** (DIGITS * (one[1] - other[1])), one[1]

@@ -1,0 +1,61 @@
+"""Mixes computed again: the declared parts and weights must give the declared bytes.
+
+Only the numpy kernel of `konsil.knowledge.mixing` runs, and only when asked to. Whatever was
+mixed in without being listed, with another weight, or as other bytes, changes the digest;
+this is what makes a list of contributors complete.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from konsil.protocol.errors import LocalProtocolError, RemoteError
+from konsil.trust.sources import first_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from konsil.protocol.entries import ArtifactIntegrate
+    from konsil.protocol.limits import Limits
+    from konsil.trust.others import Audited
+    from konsil.trust.sources import Blobs
+
+
+def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
+    """Computes every mix of one home again whose payloads are in `stores`; returns how many."""
+    done = 0
+    for place, body in item.history.integrated:
+        try:
+            digest = _mixed(body, stores, limits)
+        except (LocalProtocolError, RemoteError) as error:
+            item.findings.add(
+                "integrate.replay",
+                place.file,
+                f"the parts cannot be mixed: {error.message}",
+                offset=place.offset,
+                index=place.index,
+            )
+            continue
+        if digest is None:
+            continue
+        done += 1
+        if digest != body.out:
+            message = f"the parts give {digest.hex()[:16]}…, not {body.out.hex()[:16]}…"
+            item.findings.add(
+                "integrate.replay", place.file, message, offset=place.offset, index=place.index
+            )
+    return done
+
+
+def _mixed(body: ArtifactIntegrate, stores: Sequence[Blobs], limits: Limits) -> bytes | None:
+    """The digest of the mix computed again; None when a payload is not here."""
+    # Only here, so that an audit without a replay needs no numpy.
+    from konsil.knowledge import mixing
+
+    parts: list[mixing.Part] = []
+    for part in body.parts:
+        path = first_path(stores, part.art)
+        if path is None:
+            return None
+        parts.append(mixing.Part(path, part.w_e9))
+    return mixing.mix(parts, None, not_mixed=body.not_mixed, limits=limits)

@@ -1,0 +1,77 @@
+"""Score: what a node remembers of a peer, and the trust that follows (trust.md, steps 4, 5).
+
+Evidence for (`r`) and against (`s`) decays with each artifact and with time; harm counts
+one and a half times. Trust is the mean of a Beta distribution whose prior has weight 2.
+Monotone: better evidence never lowers trust, and no refusal ever raises it. Keyed by the
+organisation, so that a new address or key starts with the old record.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from konsil.protocol.errors import LocalProtocolError
+from konsil.trust.fixed import UNIT_E9, ratio
+
+NEUTRAL_E9 = UNIT_E9 // 2
+"""The base rate of a peer about whom nobody has said anything."""
+
+PENALTY_E9 = 5 * UNIT_E9
+"""Added to `s` when the hard gate refuses an artifact."""
+
+HALF_LIFE_MS = 30 * 24 * 3600 * 1000
+"""Wall-clock half-life of all evidence, back to the prior."""
+
+
+class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Evidence about one peer and one kind of artifact; both zero for a newcomer."""
+
+    r_e9: int = 0
+    """Evidence that mixing with the peer is harmless."""
+    s_e9: int = 0
+    """Evidence of harm."""
+
+
+def learned(score: Score, q_e9: int) -> Score:
+    """The score after one artifact of quality `q_e9` in [0, 1e9]; older evidence fades by 4 %.
+
+    Raises `LocalProtocolError` on a quality outside that range.
+    """
+    if not 0 <= q_e9 <= UNIT_E9:
+        raise LocalProtocolError(f"a quality of {q_e9} is outside 0 … 10**9")
+    return Score(
+        r_e9=_faded(score.r_e9) + q_e9,
+        s_e9=_faded(score.s_e9) + 3 * (UNIT_E9 - q_e9) // 2,
+    )
+
+
+def penalised(score: Score) -> Score:
+    """The score after the hard gate refused an artifact."""
+    return Score(r_e9=score.r_e9, s_e9=score.s_e9 + PENALTY_E9)
+
+
+def aged(score: Score, elapsed_ms: int) -> Score:
+    """The score after a time without evidence: halved each 30 days, linear in between.
+
+    The line between two halvings stays within 6.2 % above the exponential and, unlike
+    it, is exact in integers. Raises `LocalProtocolError` on a negative time.
+    """
+    if elapsed_ms < 0:
+        raise LocalProtocolError(f"a score cannot age by {elapsed_ms} ms")
+    halvings, rest = divmod(elapsed_ms, HALF_LIFE_MS)
+    keep, whole = 2 * HALF_LIFE_MS - rest, 2 * HALF_LIFE_MS << min(halvings, 128)
+    return Score(r_e9=score.r_e9 * keep // whole, s_e9=score.s_e9 * keep // whole)
+
+
+def trust(score: Score, base_rate_e9: int = NEUTRAL_E9) -> int:
+    """Trust in [0, 1e9]: ``(r + 2a) / (r + s + 2)``.
+
+    >>> trust(Score()), trust(Score(r_e9=3 * UNIT_E9, s_e9=0))
+    (500000000, 800000000)
+    """
+    total = score.r_e9 + score.s_e9 + 2 * UNIT_E9
+    return ratio(score.r_e9 + 2 * base_rate_e9, total)
+
+
+def _faded(evidence_e9: int) -> int:
+    return (96 * evidence_e9 + 50) // 100

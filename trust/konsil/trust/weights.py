@@ -1,0 +1,65 @@
+"""Weights: how much of the topology's own weight a peer's model is granted (trust.md, step 6).
+
+All factors are fractions in 1e-9 and every product is rounded down. What a factor refuses
+returns to the node's own model; nothing is renormalised, so the floor is to learn alone.
+"""
+
+from __future__ import annotations
+
+from konsil.protocol.errors import LocalProtocolError
+from konsil.trust.fixed import CEILING_E9, UNIT_E9
+
+_CLOSED_E9 = 300_000_000
+_OPENING_E9 = 200_000_000
+
+
+def metropolis_e9(degree: int, other_degree: int) -> int:
+    """The Metropolis weight of an edge: ``1 / (1 + max(degrees))``, in 1e-9.
+
+    Symmetric, and summing to less than one over a node's edges, so the own weight stays
+    positive (Xiao and Boyd, 2004). A publisher that has just left counts as one neighbour.
+
+    >>> metropolis_e9(2, 4)
+    200000000
+    """
+    return UNIT_E9 // (1 + max(degree, other_degree, 1))
+
+
+def shared_out(weight_e9: int, candidates: int) -> int:
+    """An edge's weight when `candidates` artifacts are mixed at once.
+
+    The same, unless relayed artifacts of nodes that are no neighbours make them more than
+    the edges; then ``1 / (1 + candidates)``, so that the weights still leave an own share.
+    """
+    return min(weight_e9, UNIT_E9 // (1 + candidates))
+
+
+def staleness(lag: int) -> int:
+    """``1 / (1 + lag)``: an artifact held for `lag` own rounds counts less, never nothing."""
+    if lag < 0:
+        raise LocalProtocolError(f"a lag of {lag} rounds")
+    return UNIT_E9 // (1 + lag)
+
+
+def gate(trust_e9: int) -> int:
+    """Closed up to a trust of 0.3, fully open from 0.5 on; a newcomer stands at 0.5.
+
+    >>> gate(300_000_000), gate(400_000_000), gate(500_000_000)
+    (0, 500000000, 1000000000)
+    """
+    return min(UNIT_E9, max(0, (trust_e9 - _CLOSED_E9) * UNIT_E9 // _OPENING_E9))
+
+
+def clip(distance_e9: int, tau_e9: int, own_e9: int) -> int:
+    """The factor that shortens a peer's step to ``min(1.5 tau, 6 own)`` (step 7).
+
+    `distance_e9` is from the own trained model to the peer's, `tau_e9` the trusted median
+    of such distances, `own_e9` the length of the node's own step of this round. 0 at a
+    saturated distance, because how far away the model really is was lost.
+    """
+    if distance_e9 >= CEILING_E9:
+        return 0
+    reach = min(3 * tau_e9, 12 * own_e9)
+    if 2 * distance_e9 <= reach or distance_e9 == 0:
+        return UNIT_E9
+    return reach * UNIT_E9 // (2 * distance_e9)
