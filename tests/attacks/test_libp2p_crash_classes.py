@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 
 import pytest
 import trio
@@ -32,7 +32,7 @@ from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 
 from konsil.node.libp2p_transport import Libp2pTransport
-from konsil.node.transport import SESSION_PROTOCOL, PeerUp, Refused
+from konsil.node.transport import SESSION_PROTOCOL, ByteStream, PeerUp, Refused
 
 TOPIC = "/konsil/test"
 MESHSUB = "/meshsub/1.1.0"
@@ -59,8 +59,10 @@ class Arena:
         return host, int(port)
 
     @asynccontextmanager
-    async def attacker(self, name: str = "attacker", plaintext: bool = False):
-        """A stock libp2p host, connected to the victim unless it is refused."""
+    async def attacker(
+        self, name: str = "attacker", *, plaintext: bool = False, refused: bool = False
+    ) -> AsyncIterator[BasicHost]:
+        """A stock libp2p host, connected to the victim or refused by it."""
         key = KEYS[name]
         security = (
             {PLAINTEXT_PROTOCOL_ID: InsecureTransport(key)}
@@ -72,19 +74,21 @@ class Arena:
         async with host.run(listen_addrs=[]):
             try:
                 target = Multiaddr(f"{self.victim.addresses[0]}/p2p/{self.victim.peer}")
-                with trio.fail_after(5):
+                expected = pytest.raises(BaseLibp2pError) if refused else nullcontext()
+                with expected, trio.fail_after(5):
                     await host.connect(info_from_p2p_addr(target))
                 yield host
             finally:
                 with trio.CancelScope(shield=True):
                     await host.close()
 
-    async def send(self, protocol: str, *pieces: bytes) -> None:
-        """Open a stream as a member and write raw bytes on it."""
+    async def send(self, protocol: str, *garbage: bytes) -> None:
+        """Write raw bytes as a member, each on a stream of its own."""
         async with self.attacker() as host:
-            stream = await host.new_stream(IDS["victim"], [TProtocol(protocol)])
-            await write(stream, *pieces)
-            await trio.sleep(0.3)
+            for data in garbage:
+                stream = await host.new_stream(IDS["victim"], [TProtocol(protocol)])
+                await write(stream, data)
+            await trio.sleep(0.2)
 
     async def rpc(self, *messages: rpc_pb2.RPC) -> None:
         """Send gossip messages, however malformed, as a member."""
@@ -97,12 +101,15 @@ class Arena:
 
 
 async def write(stream: INetStream, *pieces: bytes) -> None:
-    for piece in pieces:
-        try:
+    with suppress(BaseLibp2pError):
+        for piece in pieces:
             await stream.write(piece)
-        except BaseLibp2pError:
-            return
-        await trio.sleep(0.02)
+    await trio.sleep(0.02)
+
+
+async def read_all(stream: ByteStream) -> None:
+    while await stream.receive_some():
+        pass
 
 
 async def exchange(teller: Libp2pTransport, listener: Libp2pTransport, data: bytes) -> None:
@@ -168,15 +175,14 @@ async def test_gossip_that_is_no_protobuf():
 
 async def test_gossip_with_an_endless_length():
     async with arena() as attacked:
-        await attacked.send(MESHSUB, b"\xff" * 20)
-        await attacked.send(MESHSUB, b"\xff\xff\xff\xff\x7f" + bytes(100))
+        await attacked.send(MESHSUB, b"\xff" * 20, b"\xff\xff\xff\xff\x7f" + bytes(100))
 
 
 async def test_gossip_with_a_bad_key():
     rsa_like = b"\x12\x20" + hashlib.sha256(b"an id that holds no key").digest()
     async with arena() as attacked:
-        await attacked.rpc(forged(from_id=rsa_like, key=b"\xde\xad\xbe\xef"))
-        await attacked.rpc(forged(key=b"\xde\xad\xbe\xef"))
+        bad = b"\xde\xad\xbe\xef"
+        await attacked.rpc(forged(from_id=rsa_like, key=bad), forged(key=bad))
         assert attacked.count("gossip message") >= 1
 
 
@@ -207,16 +213,12 @@ async def test_gossip_in_the_name_of_others_is_not_heard():
 
 async def test_an_author_who_talks_too_much_is_held_to_its_rate():
     async with arena() as attacked:
-        await attacked.rpc(*(signed("attacker", b"spam", number) for number in range(5)))
         batch = rpc_pb2.RPC()
         for number in range(100, 400):
             batch.publish.extend(signed("attacker", b"spam", number).publish)
         await attacked.rpc(batch)
         await trio.sleep(0.5)
-        heard = 0
-        with pytest.raises(trio.WouldBlock):
-            while attacked.victim.gossip.receive_nowait():
-                heard += 1
+        heard = attacked.victim.gossip.statistics().current_buffer_used
         assert 50 <= heard <= 130
         assert attacked.count("gossip rate") >= 150
 
@@ -231,9 +233,8 @@ async def test_control_messages_about_nonsense():
         subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"/{n}") for n in range(20_000)]
     )
     async with arena() as attacked:
-        await attacked.rpc(rpc_pb2.RPC(control=control))
-        await attacked.rpc(rpc_pb2.RPC(control=flood))
-        await attacked.rpc(many, rpc_pb2.RPC(senderRecord=b"\xff\xff"))
+        foreign, long = rpc_pb2.RPC(control=control), rpc_pb2.RPC(control=flood)
+        await attacked.rpc(foreign, long, many, rpc_pb2.RPC(senderRecord=b"\xff\xff"))
         assert attacked.count("gossip stream") == 2
 
 
@@ -261,6 +262,7 @@ async def test_peer_exchange_cannot_make_us_dial():
 
 async def test_a_stream_handler_that_raises():
     async def raising(stream: INetStream) -> None:
+        await stream.read(5)
         raise RuntimeError("a bug in a handler")
 
     async with arena() as attacked:
@@ -314,9 +316,8 @@ async def test_a_sender_that_ignores_flow_control_is_cut_off():
             muxed.send_window = 2**40
             with trio.move_on_after(10):
                 await write(stream, *[bytes(10_000_000)] * 10)
-            with pytest.raises(trio.BrokenResourceError), trio.fail_after(2):
-                while True:
-                    await theirs.receive_some()
+            with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+                await read_all(theirs)
         assert str(IDS["attacker"]) not in attacked.victim.connected()
 
 
@@ -334,8 +335,7 @@ async def test_a_member_cannot_take_all_connections():
     async with arena() as attacked, AsyncExitStack() as hosts:
         for _ in range(4):
             await hosts.enter_async_context(attacked.attacker())
-        with pytest.raises((BaseLibp2pError, trio.TooSlowError)):
-            await hosts.enter_async_context(attacked.attacker())
+        await hosts.enter_async_context(attacked.attacker(refused=True))
         assert len(attacked.victim._presence.connections(str(IDS["attacker"]))) == 4
 
 
@@ -373,18 +373,14 @@ async def test_connections_that_never_speak_keep_nobody_out():
 
 async def test_a_plaintext_dialler_is_refused():
     async with arena() as attacked:
-        with pytest.raises((BaseLibp2pError, trio.TooSlowError)):
-            async with attacked.attacker(plaintext=True):
-                pass
-        assert attacked.victim.connected() == {attacked.honest.peer}
+        async with attacked.attacker(plaintext=True, refused=True):
+            assert attacked.victim.connected() == {attacked.honest.peer}
 
 
 async def test_an_outsider_is_refused_and_reported():
     async with arena() as attacked:
-        with pytest.raises((BaseLibp2pError, trio.TooSlowError)):
-            async with attacked.attacker("outsider"):
-                pass
-        assert attacked.victim.connected() == {attacked.honest.peer}
+        async with attacked.attacker("outsider", refused=True):
+            assert attacked.victim.connected() == {attacked.honest.peer}
         reported = [PeerUp(peer=attacked.honest.peer, dialled=False)]
         reported.append(Refused(peer=str(IDS["outsider"]), reason="not a member"))
         assert [attacked.victim.events.receive_nowait() for _ in range(2)] == reported

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import structlog
 import trio
+from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
 from konsil.node.config import read_config
@@ -21,7 +22,6 @@ from konsil.node.keys import load_keys
 from konsil.node.memory_transport import MemoryFabric
 from konsil.node.paths import Home
 from konsil.protocol.entries import ArtifactIntegrate, ArtifactReceive, TrustUpdate
-from scripted import ScriptedTrainer
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())
 
@@ -199,9 +199,7 @@ async def test_an_operator_can_mute_a_peer_and_the_ledger_knows(tmp_path, nurser
     await net.start("a")
     from konsil.node.control import ask
 
-    await trio.to_thread.run_sync(
-        ask, tmp_path / "a", "trust", {"operator": "mute", "peer": "b"}
-    )
+    await trio.to_thread.run_sync(ask, tmp_path / "a", "trust", {"operator": "mute", "peer": "b"})
     await net.start("b", "c")
     await net.until(net.idle)
     assert net.sources("a")["b"] == 0

@@ -1,5 +1,7 @@
 """The supervisor restarts with backoff, spends its budget, and never hides a broken disk."""
 
+import itertools
+
 import pytest
 import structlog
 import trio
@@ -8,8 +10,6 @@ from konsil.node.supervise import RestartPolicy, supervise
 from konsil.protocol.errors import StorageError
 
 LOG = structlog.get_logger()
-
-
 
 
 def crashing(times, calls, error=RuntimeError):
@@ -30,7 +30,7 @@ async def test_a_service_that_returns_is_not_restarted(autojump_clock):
 async def test_crashes_are_restarted_ever_more_slowly(autojump_clock):
     calls = []
     await supervise("x", crashing(4, calls), LOG, RestartPolicy(first_delay_s=1, longest_delay_s=4))
-    waits = [round(b - a, 3) for a, b in zip(calls, calls[1:], strict=False)]
+    waits = [round(b - a, 3) for a, b in itertools.pairwise(calls)]
     assert waits == [1, 2, 4, 4]
 
 

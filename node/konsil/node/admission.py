@@ -9,20 +9,24 @@ signed. Pure but for the facts it is given; it opens no tensor and writes nothin
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from konsil.node.roster import Roster
-from konsil.node.shelf import Shelf
-from konsil.node.worker_messages import Opened
 from konsil.protocol import envelope, proof
 from konsil.protocol.artifact import Artifact, open_sealed
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import ArtifactPublish
 from konsil.protocol.errors import RemoteError
-from konsil.protocol.limits import Limits
-from konsil.protocol.messages import Head
 from konsil.protocol.proof import Published
 from konsil.trust import gate
+
+if TYPE_CHECKING:
+    from konsil.node.roster import Roster
+    from konsil.node.shelf import Shelf
+    from konsil.node.worker_messages import Opened
+    from konsil.protocol.entries import ArtifactPublish
+    from konsil.protocol.limits import Limits
+    from konsil.protocol.messages import Head
 
 
 class Refusal(Exception):

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from konsil.node.chronicle import Chronicle
-from konsil.node.config import NodeConfig
-from konsil.node.control import Answer
-from konsil.node.intake import Intake
-from konsil.node.learner import Learner
-from konsil.node.links import Links
 from konsil.node.memory import KIND, OPERATOR_CAUSES
-from konsil.node.roster import Roster
-from konsil.node.shelf import Shelf
-from konsil.node.trainer import Trainer
-from konsil.node.transport import Transport
 from konsil.protocol import cmp1
 from konsil.protocol.entries import TrustUpdate
 from konsil.protocol.errors import UsageError
 from konsil.trust.fixed import UNIT_E9
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from konsil.node.chronicle import Chronicle
+    from konsil.node.config import NodeConfig
+    from konsil.node.control import Answer
+    from konsil.node.intake import Intake
+    from konsil.node.learner import Learner
+    from konsil.node.links import Links
+    from konsil.node.roster import Roster
+    from konsil.node.shelf import Shelf
+    from konsil.node.trainer import Trainer
+    from konsil.node.transport import Transport
 
 OPERATOR_VERBS = {
     "pin": "operator.pin",

@@ -7,13 +7,15 @@ here is fatal to the node (exit 6, or 3 when the disk does not verify): it is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from konsil.node.journal import Journal, Receipt
-from konsil.protocol.entries import Body
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.journal import Journal, Receipt
+    from konsil.protocol.entries import Body
 
 CHECKPOINT_EVERY_S = 1.0
 T = TypeVar("T")

@@ -8,13 +8,15 @@ Reading is pure but for the file itself; nothing here looks at the network or th
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.members import Charter0, Member
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0 * 365)]

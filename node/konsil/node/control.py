@@ -17,14 +17,17 @@ import socket
 import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from konsil.node.log import Log
 from konsil.node.paths import Home
 from konsil.protocol.errors import ConfigError, KonsilError, UnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from konsil.node.log import Log
 
 Answer = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 LONGEST_PATH = 107

@@ -18,8 +18,8 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,7 +27,6 @@ from konsil.node.admission import Admitted, admit
 from konsil.node.answers import Answers
 from konsil.node.blobs import BlobStore
 from konsil.node.chronicle import Chronicle
-from konsil.node.config import NodeConfig
 from konsil.node.control import serve_control
 from konsil.node.dialling import Dialling
 from konsil.node.herald import Herald
@@ -35,10 +34,8 @@ from konsil.node.intake import Intake
 from konsil.node.journal import Journal
 from konsil.node.learner import Learner, Neighbour
 from konsil.node.links import Links
-from konsil.node.log import Log
 from konsil.node.memory import recall
 from konsil.node.overlay import graph_of
-from konsil.node.paths import Home
 from konsil.node.press import Press
 from konsil.node.pulls import Pulls
 from konsil.node.restore import restore_shelf
@@ -48,10 +45,17 @@ from konsil.node.supervise import Service, supervise
 from konsil.node.trainer import Trainer
 from konsil.node.transport import SESSION_PROTOCOL, Transport
 from konsil.node.worker_messages import Open
-from konsil.protocol.identity import KeySet
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.protocol.members import Member
 from konsil.protocol.messages import Announcement, Have, Head, Hello
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from konsil.node.config import NodeConfig
+    from konsil.node.log import Log
+    from konsil.node.paths import Home
+    from konsil.protocol.identity import KeySet
+    from konsil.protocol.members import Member
 
 
 def now_ms() -> int:

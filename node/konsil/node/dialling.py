@@ -11,16 +11,20 @@ other a moment later, so that they do not dial each other in the same instant.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.log import Log
 from konsil.node.overlay import Graph, wanted_links
-from konsil.node.roster import Roster
-from konsil.node.transport import Transport
 from konsil.protocol.errors import UnreachableError
-from konsil.protocol.members import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.log import Log
+    from konsil.node.roster import Roster
+    from konsil.node.transport import Transport
+    from konsil.protocol.members import Member
 
 LOST_GRACE_S = 1.5
 FAILED_DIALS = 4

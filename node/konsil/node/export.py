@@ -8,12 +8,11 @@ loaded where neither konsil nor the task is installed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
+from konsil.trust.reading import read_entries
 
 from konsil.node.blobs import BlobStore
 from konsil.node.config import NodeConfig, read_config
@@ -25,7 +24,10 @@ from konsil.protocol import entries, envelope
 from konsil.protocol.artifact import read_statement
 from konsil.protocol.entries import ArtifactIntegrate, ArtifactPublish, ArtifactReceive, ModelTrain
 from konsil.protocol.errors import ConfigError, IncompleteError, StorageError, UsageError
-from konsil.trust.reading import read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 TIMEOUT_S = 120.0
 

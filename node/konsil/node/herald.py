@@ -7,19 +7,23 @@ signature; how often an author may speak is bounded by the transport.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.log import Log
-from konsil.node.roster import Roster
-from konsil.node.transport import GossipMessage, Transport
 from konsil.protocol import envelope, messages
 from konsil.protocol.errors import ManifestRefused, RemoteError
-from konsil.protocol.identity import SigningKey
-from konsil.protocol.limits import Limits
-from konsil.protocol.members import Member
 from konsil.protocol.messages import HEADS_TYPE, Announcement, Have
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.log import Log
+    from konsil.node.roster import Roster
+    from konsil.node.transport import GossipMessage, Transport
+    from konsil.protocol.identity import SigningKey
+    from konsil.protocol.limits import Limits
+    from konsil.protocol.members import Member
 
 PAUSE_S = 0.2
 

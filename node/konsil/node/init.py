@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -22,6 +20,10 @@ from konsil.node.paths import Home
 from konsil.protocol import identity
 from konsil.protocol.errors import ConfigError, StorageError
 from konsil.protocol.members import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
 TABULAR_OPTIONS: Mapping[str, Any] = {"dataset": "breast_cancer", "model": "logistic"}
@@ -45,7 +47,8 @@ def create_home(
     for what, value in (("name", name), ("consortium", consortium)):
         if not NAME.fullmatch(value):
             raise ConfigError(
-                f"`{value}` is no {what}", hint="use a-z, 0-9 and dashes, at most 32, first a letter"
+                f"`{value}` is no {what}",
+                hint="use a-z, 0-9 and dashes, at most 32, first a letter",
             )
     home = Home(root.absolute())
     try:

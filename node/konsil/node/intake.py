@@ -8,26 +8,30 @@ until a person acts.
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from konsil.node.admission import Admitted, Refusal
-from konsil.node.blobs import BlobStore
-from konsil.node.chronicle import Chronicle
-from konsil.node.learner import Learner
-from konsil.node.log import Log
 from konsil.node.memory import PENALTY_CAUSE, Memory
 from konsil.node.press import head_of
 from konsil.node.shelf import Held, Shelf
-from konsil.node.trainer import Trainer
 from konsil.node.worker_messages import Check, Checked
 from konsil.protocol import records
 from konsil.protocol.entries import ArtifactReceive, ArtifactReject, Body, TrustUpdate
 from konsil.protocol.errors import TaskError, VerificationError
-from konsil.protocol.messages import Head
 from konsil.trust import gate, score
 from konsil.trust.gate import Penalty
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from konsil.node.blobs import BlobStore
+    from konsil.node.chronicle import Chronicle
+    from konsil.node.learner import Learner
+    from konsil.node.log import Log
+    from konsil.node.trainer import Trainer
+    from konsil.protocol.messages import Head
 
 
 class Intake:
@@ -68,7 +72,7 @@ class Intake:
         except VerificationError:
             # Our own spool file is damaged (chunks were verified as they came): fetch it again.
             self._log.warning("spool.damaged", env=head.env.hex())
-            path.unlink(missing_ok=True)
+            await trio.Path(path).unlink(missing_ok=True)
             return
         await self._log_receipt(admitted)
         held = Held(

@@ -12,9 +12,9 @@ every entry. Small blobs that entries name (envelopes, proofs, evidence) lie bes
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 LOCK = "LOCK"
 BLOBS = "blobs"
+LOCK_ATTEMPTS = 5
+LOCK_PAUSE_S = 0.1
 
 
 class Journal:
@@ -195,19 +197,25 @@ class Journal:
 
 
 def _lock(folder: Path) -> int:
-    """Takes the lock of a ledger; it ends with the process. Raises `StorageError`."""
+    """Takes the lock of a ledger; it ends with the process. Raises `StorageError`.
+
+    Tries for a moment: a process that was just killed, or an audit that looks whether a node
+    is running, may still hold it.
+    """
     path = folder / LOCK
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise storage_error(path, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise StorageError(
-                f"{path}: another process writes this ledger", hint="stop that node first"
-            ) from error
-        raise storage_error(path, error) from error
-    return handle
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt + 1 < LOCK_ATTEMPTS:
+                time.sleep(LOCK_PAUSE_S)
+        else:
+            return handle
+    os.close(handle)
+    raise StorageError(
+        f"{path}: another process writes this ledger", hint="stop that node first"
+    )

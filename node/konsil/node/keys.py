@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import ConfigError, StorageError
 from konsil.protocol.identity import ROLES, KeySet, SigningKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def create_keys(folder: Path) -> KeySet:

@@ -2,8 +2,8 @@
 
 There is no network-wide round. A round ends its wait when every live neighbour has delivered
 something new, or when patience ends; a node without any live neighbour waits for one. A
-neighbour that was silent for a round is not waited for again until it delivers. A task that fails costs the round; three failures in a row stop
-the learning, never the node.
+neighbour that was silent for a round is not waited for again until it delivers. A task that
+fails costs the round; three failures in a row stop the learning, never the node.
 
 Order that a crash cannot break: blobs are durable before the entry that names them, and the
 entry before anything is announced. So the ledger alone says where to go on (`memory`).
@@ -12,18 +12,12 @@ entry before anything is announced. So the ledger alone says where to go on (`me
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from konsil.node.chronicle import Chronicle
-from konsil.node.config import NodeConfig
-from konsil.node.log import Log
-from konsil.node.memory import KIND, Memory, Standing
-from konsil.node.press import Press
-from konsil.node.shelf import Held, Shelf
-from konsil.node.trainer import Trainer
+from konsil.node.memory import KIND, Memory
 from konsil.node.worker_messages import Candidate, Mix, Mixed, Opened, Train, Trained
 from konsil.protocol import cmp1
 from konsil.protocol.artifact import bucket
@@ -38,6 +32,16 @@ from konsil.protocol.entries import (
 from konsil.protocol.errors import ConfigError, TaskError
 from konsil.trust import weights
 from konsil.trust.fixed import to_e9
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from konsil.node.chronicle import Chronicle
+    from konsil.node.config import NodeConfig
+    from konsil.node.log import Log
+    from konsil.node.press import Press
+    from konsil.node.shelf import Held, Shelf
+    from konsil.node.trainer import Trainer
 
 FAILURES = 3
 RETRY_S = 1.0
@@ -113,6 +117,8 @@ class Learner:
         self._press = press
         self._neighbours = neighbours
         self._log = log
+        # One artifact at a time: two at once would take the same sequence number.
+        self._publishing = trio.Lock()
 
     @property
     def learning(self) -> bool:
@@ -137,12 +143,13 @@ class Learner:
         """Publish the current model again, on an operator's word."""
         if self.opened is None or self.memory.model is None:
             raise TaskError("there is no model yet", hint="wait for the first round")
-        release = self.memory.model
-        entry = await self._press.prepare(
-            release, self.opened, self.memory, parents=(self.memory.base or release,)
-        )
-        (receipt,) = await self._chronicle.append(entry.body)
-        return await self._press.issue(entry, receipt.index, self.memory)
+        async with self._publishing:
+            release = self.memory.model
+            entry = await self._press.prepare(
+                release, self.opened, self.memory, parents=(self.memory.base or release,)
+            )
+            (receipt,) = await self._chronicle.append(entry.body)
+            return await self._press.issue(entry, receipt.index, self.memory)
 
     def _enter(self, phase: str) -> None:
         self.phase = phase
@@ -201,29 +208,21 @@ class Learner:
 
     async def _train(self) -> None:
         opened, memory = self.opened, self.memory
-        assert opened is not None and memory.model is not None
+        assert opened is not None
+        assert memory.model is not None
         before, number = memory.model, memory.round + 1
         self._enter("training")
         self._log.info("train.begin", round=number)
         trained = await self._trainer.ask(Train(model=before, round=number), Trained)
-        entry = await self._press.prepare(
-            trained.release, opened, memory, parents=(before,), number=number
-        )
-        train = ModelTrain(
-            base=before,
-            out=trained.out,
-            data=opened.data,
-            cohort=bucket(opened.rows),
-            recipe=opened.recipe,
-            code=opened.code,
-            env=opened.environment,
-            round=number,
-            privacy=None,
-        )
         self._log.info("train.end", round=number, loss=trained.loss)
-        _, published = await self._chronicle.append(train, entry.body)
-        memory.trained(number, before, trained.out)
-        await self._press.issue(entry, published.index, memory)
+        async with self._publishing:
+            entry = await self._press.prepare(
+                trained.release, opened, memory, parents=(before,), number=number
+            )
+            train = _training(opened, before, trained.out, number)
+            _, published = await self._chronicle.append(train, entry.body)
+            memory.trained(number, before, trained.out)
+            await self._press.issue(entry, published.index, memory)
 
     async def _mix(self) -> None:
         memory = self.memory
@@ -256,9 +255,7 @@ class Learner:
         self.metrics = dict(mixed.after)
         self._log.info("mix.end", round=memory.round, reason=mixed.reason, metrics=self.metrics)
 
-    def _candidate(
-        self, held: Held, live: Mapping[str, Neighbour], degree: int
-    ) -> Candidate:
+    def _candidate(self, held: Held, live: Mapping[str, Neighbour], degree: int) -> Candidate:
         publisher = held.head.publisher
         standing = self.memory.standing(publisher)
         theirs = live[publisher].degree if publisher in live else degree
@@ -312,3 +309,17 @@ class Learner:
         """Store metrics as evidence (integers in 1e-9); their digest."""
         scores = {name: to_e9(value) for name, value in metrics.items() if math.isfinite(value)}
         return await self._chronicle.put(cmp1.encode(scores))
+
+
+def _training(opened: Opened, before: bytes, out: bytes, number: int) -> ModelTrain:
+    return ModelTrain(
+        base=before,
+        out=out,
+        data=opened.data,
+        cohort=bucket(opened.rows),
+        recipe=opened.recipe,
+        code=opened.code,
+        env=opened.environment,
+        round=number,
+        privacy=None,
+    )

@@ -130,11 +130,18 @@ class LiveYamux(Yamux):
         return b""
 
     async def _read_data_body(self, length: int) -> bytes:
-        """Read the body of a data frame, unless the peer overfills our buffers."""
-        if length + sum(map(len, self.stream_buffers.values())) > BUFFERED_BYTES:
-            await self.secured_conn.close()
-            raise ConnectionClosedError("the peer ignores flow control")
-        return await super()._read_data_body(length)
+        """Read the body of a data frame, unless the peer overfills our buffers.
+
+        A failure here loses the whole connection; libp2p would tell the stream's reader that
+        its peer had come to a clean end.
+        """
+        try:
+            if length + sum(map(len, self.stream_buffers.values())) > BUFFERED_BYTES:
+                raise ConnectionClosedError("the peer ignores flow control")
+            return await super()._read_data_body(length)
+        except Exception:
+            await self._cleanup_on_error()
+            raise
 
     async def _measure_rtt_loop(self) -> None:
         """Ping while the connection lives; close its socket after two misses.

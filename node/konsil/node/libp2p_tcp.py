@@ -33,7 +33,7 @@ READ_BYTES = 128 * 1024
 """One read from a socket: two Noise messages, so that most messages cost one system call."""
 STRANGER_BYTES = 64 * 1024
 """What a connection may send before its handshake has named a member."""
-AFTERLIFE_S = 1.0
+AFTERLIFE_S = 0.5
 """How long the upgrade of an accepted connection may tidy up after its socket closed."""
 
 Endpoint = tuple[str, int, int]

@@ -8,14 +8,12 @@ Everything that a peer does wrong costs its own link only. Times in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
 from konsil.node.learner import Neighbour
-from konsil.node.log import Log
-from konsil.node.roster import Roster
 from konsil.node.transport import (
     SESSION_PROTOCOL,
     ByteStream,
@@ -26,8 +24,6 @@ from konsil.node.transport import (
 )
 from konsil.protocol.conversation import Left
 from konsil.protocol.errors import LocalProtocolError, RemoteError, UnreachableError
-from konsil.protocol.limits import Limits
-from konsil.protocol.members import Member
 from konsil.protocol.messages import Have, Hello, Ping, Pong
 from konsil.protocol.session import (
     Event,
@@ -38,6 +34,14 @@ from konsil.protocol.session import (
     Session,
     State,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from konsil.node.log import Log
+    from konsil.node.roster import Roster
+    from konsil.protocol.limits import Limits
+    from konsil.protocol.members import Member
 
 GREETING_S = 10.0
 PULSE_S = 3.0

@@ -37,7 +37,9 @@ def open_log(name: str, level: str) -> Log:
     """A log of this node at `level` and above, one JSON object a line on stderr."""
     log: Log = structlog.wrap_logger(
         structlog.WriteLogger(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[level.upper()]
+        ),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -7,18 +7,14 @@ appends that entry (together with what belongs to it); `issue` proves it and ann
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from konsil.node.blobs import BlobStore
-from konsil.node.chronicle import Chronicle
 from konsil.node.memory import KIND, Memory
-from konsil.node.roster import Roster
 from konsil.node.shelf import Held, Shelf
-from konsil.node.worker_messages import Opened
 from konsil.protocol import chunks, envelope
 from konsil.protocol.artifact import (
     Artifact,
@@ -32,9 +28,17 @@ from konsil.protocol.artifact import (
 from konsil.protocol.digest import sha256
 from konsil.protocol.entries import ArtifactPublish
 from konsil.protocol.errors import StorageError
-from konsil.protocol.identity import SigningKey
-from konsil.protocol.limits import Limits
 from konsil.protocol.messages import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.blobs import BlobStore
+    from konsil.node.chronicle import Chronicle
+    from konsil.node.roster import Roster
+    from konsil.node.worker_messages import Opened
+    from konsil.protocol.identity import SigningKey
+    from konsil.protocol.limits import Limits
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +82,7 @@ class Press:
     ) -> Prepared:
         """Seal the model `release` (a digest in the blob store) as our next artifact."""
         path = self._blobs.path(release)
-        size, digests = await trio.to_thread.run_sync(
-            chunk_file, path, self._limits.chunk_bytes
-        )
+        size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
         parents = tuple(parent for parent in parents if parent != release)
         root = chunks.chunk_root(digests)
         artifact = Artifact(

@@ -11,22 +11,24 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
 from konsil.node.admission import Admitted, Refusal
-from konsil.node.log import Log
-from konsil.node.shelf import Shelf
 from konsil.node.transport import ARTIFACT_PROTOCOL, ByteStream, Transport
-from konsil.protocol.artifact import Artifact
 from konsil.protocol.errors import RemoteError, StorageError, UnreachableError
-from konsil.protocol.limits import Limits
-from konsil.protocol.members import Member
 from konsil.protocol.messages import Head
 from konsil.protocol.reconcile import HeadTable
 from konsil.protocol.transfer import Pull
 from konsil.protocol.transfer_turns import ChunkVerified, Finished, OfferReceived, TryLater
+
+if TYPE_CHECKING:
+    from konsil.node.log import Log
+    from konsil.node.shelf import Shelf
+    from konsil.protocol.artifact import Artifact
+    from konsil.protocol.limits import Limits
+    from konsil.protocol.members import Member
 
 AT_ONCE = 4
 STALL_S = 30.0
@@ -34,6 +36,8 @@ READ_BYTES = 1 << 20
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 60.0
 ATTEMPTS = 6
+FIRST_SHUN_S = 0.5
+LONGEST_SHUN_S = 600.0
 
 Admit = Callable[[Head, bytes, bytes, str], Admitted]
 Taken = Callable[[Head, Admitted, Path], Awaitable[None]]
@@ -72,6 +76,8 @@ class Pulls:
         self._heads: dict[str, HeadTable] = {}
         self._running: set[tuple[str, str]] = set()
         self._refusals: dict[tuple[str, bytes], None] = {}
+        self._strikes: dict[str, int] = {}
+        self._shunned_until: dict[str, float] = {}
         self._news = trio.Event()
 
     def consider(self, holder: Member, heads: Iterable[Head]) -> None:
@@ -112,6 +118,8 @@ class Pulls:
 
     def _lacking(self, head: Head) -> bool:
         if (head.publisher, head.env) in self._refusals or not self._wanted(head.publisher):
+            return False
+        if trio.current_time() < self._shunned_until.get(head.publisher, 0.0):
             return False
         newest = self._shelf.newest(head.publisher, head.kind)
         if head.size > self._limits.payload_bytes:
@@ -172,8 +180,9 @@ class Pulls:
     async def _hand_over(self, head: Head, admitted: Admitted, path: Path, holder: str) -> None:
         try:
             await self._taken(head, admitted, path)
+            self._strikes.pop(head.publisher, None)
         except Refusal as refusal:
-            path.unlink(missing_ok=True)
+            await trio.Path(path).unlink(missing_ok=True)
             await self._refuse(head, refusal, holder)
 
     async def _refuse(self, head: Head, refusal: Refusal, holder: str) -> None:
@@ -181,7 +190,14 @@ class Pulls:
         self._remember((holder, head.env))
         if refusal.culprit == head.publisher:
             self._remember((head.publisher, head.env))
+            self._shun(head.publisher)
         await self._refused(head, refusal)
+
+    def _shun(self, publisher: str) -> None:
+        """Ask ever more seldom of whom we refused: refusals must not fill our ledger."""
+        strikes = self._strikes[publisher] = self._strikes.get(publisher, 0) + 1
+        pause = min(FIRST_SHUN_S * 2**strikes, LONGEST_SHUN_S)
+        self._shunned_until[publisher] = trio.current_time() + pause
 
     def _remember(self, refusal: tuple[str, bytes]) -> None:
         self._refusals[refusal] = None

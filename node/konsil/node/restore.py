@@ -6,16 +6,20 @@ stores is left out (it can be pulled again); nothing is invented. Reads only.
 
 from __future__ import annotations
 
-from konsil.node.blobs import BlobStore
-from konsil.node.journal import Journal
-from konsil.node.memory import Memory
+from typing import TYPE_CHECKING
+
 from konsil.node.press import head_of
 from konsil.node.shelf import Held, Shelf
 from konsil.protocol import envelope
 from konsil.protocol.artifact import read_statement
 from konsil.protocol.entries import ArtifactPublish, ArtifactReceive, Entry
 from konsil.protocol.errors import RemoteError
-from konsil.protocol.limits import Limits
+
+if TYPE_CHECKING:
+    from konsil.node.blobs import BlobStore
+    from konsil.node.journal import Journal
+    from konsil.node.memory import Memory
+    from konsil.protocol.limits import Limits
 
 
 def restore_shelf(
@@ -27,7 +31,9 @@ def restore_shelf(
         held = _held(entry, journal, blobs, memory, limits)
         if held is not None:
             shelf.add(held)
-    judged = [held.head.env for held in shelf if (held.head.publisher, held.head.art) in memory.judged]
+    judged = [
+        held.head.env for held in shelf if (held.head.publisher, held.head.art) in memory.judged
+    ]
     shelf.mark_mixed(judged)
     return shelf
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from konsil.node.config import NodeConfig
 from konsil.protocol import genesis, identity
 from konsil.protocol.errors import RemoteError, SessionRefused, StorageError
-from konsil.protocol.genesis import Author
-from konsil.protocol.members import Member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from konsil.node.config import NodeConfig
+    from konsil.protocol.genesis import Author
+    from konsil.protocol.members import Member
 
 
 class Roster:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,6 +19,9 @@ from konsil.node.keys import load_keys
 from konsil.node.log import Log, open_log
 from konsil.node.paths import Home
 from konsil.protocol.errors import ConfigError, KonsilError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 GRAVEST_FIRST = (3, 6, 4, 5)

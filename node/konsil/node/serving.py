@@ -1,26 +1,30 @@
 """Hand out what is on the shelf, to any member that asks, in chunks that it can verify.
 
 Nothing is read whole: one chunk is in memory at a time, and the digests are computed as the
-file is walked. A reader that stalls is left after a deadline; too many at once are told when
-to come back. Times in seconds.
+file is walked. A reader that stalls is left after a deadline; a peer that asks for too many at
+once is told when to come back, and takes nobody else's place. Times in seconds.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from collections import Counter
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
-from konsil.node.log import Log
 from konsil.node.press import chunk_file
-from konsil.node.shelf import Held, Shelf
-from konsil.node.transport import ByteStream
 from konsil.protocol.errors import RemoteError
-from konsil.protocol.limits import Limits
 from konsil.protocol.transfer import Serve
 from konsil.protocol.transfer_turns import Accepted, ServeEvent, Wanted
 
-AT_ONCE = 8
+if TYPE_CHECKING:
+    from konsil.node.log import Log
+    from konsil.node.shelf import Held, Shelf
+    from konsil.node.transport import ByteStream
+    from konsil.protocol.limits import Limits
+
+AT_ONCE = 4
+"""Transfers at once to one peer."""
 STALL_S = 60.0
 RETRY_MS = 1_000
 
@@ -32,23 +36,23 @@ class Serving:
         self._shelf = shelf
         self._limits = limits
         self._log = log
-        self._busy = 0
+        self._open: Counter[str] = Counter()
 
     async def answer(self, peer: str, stream: ByteStream) -> None:
         """Serve one stream to its end; whatever goes wrong ends this stream only."""
-        self._busy += 1
+        self._open[peer] += 1
         try:
-            await self._converse(stream)
+            await self._converse(peer, stream)
         except RemoteError as error:
             self._log.warning("serve.refused", peer=peer, reason=error.message)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, EOFError):
             self._log.debug("serve.broken", peer=peer)
         finally:
-            self._busy -= 1
+            self._open[peer] -= 1
             with trio.CancelScope(shield=True), trio.move_on_after(1.0):
                 await stream.aclose()
 
-    async def _converse(self, stream: ByteStream) -> None:
+    async def _converse(self, peer: str, stream: ByteStream) -> None:
         machine = Serve(limits=self._limits)
         held: Held | None = None
         while True:
@@ -59,7 +63,7 @@ class Serving:
             for event in machine.receive(data):
                 if isinstance(event, Wanted):
                     held = self._shelf.get(event.env)
-                    await self._send(stream, self._reply(machine, held))
+                    await self._send(stream, self._reply(machine, held, peer))
                 elif isinstance(event, Accepted) and held is not None:
                     await self._deliver(machine, held, stream)
                 elif self._is_last(event):
@@ -69,10 +73,10 @@ class Serving:
     def _is_last(event: ServeEvent) -> bool:
         return not isinstance(event, Wanted | Accepted)
 
-    def _reply(self, machine: Serve, held: Held | None) -> bytes:
+    def _reply(self, machine: Serve, held: Held | None, peer: str) -> bytes:
         if held is None:
             return machine.missing()
-        if self._busy > AT_ONCE:
+        if self._open[peer] > AT_ONCE:
             return machine.busy(RETRY_MS)
         payload = held.artifact.payload
         return machine.offer(

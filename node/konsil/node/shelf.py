@@ -7,13 +7,16 @@ rebuilds the shelf. Nothing is on the shelf that the ledger does not know.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from konsil.protocol.artifact import Artifact
 from konsil.protocol.messages import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,12 +9,15 @@ its ledger, or whose ledger does not verify, must stop.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from konsil.node.log import Log
 from konsil.protocol.errors import StorageError, VerificationError
+
+if TYPE_CHECKING:
+    from konsil.node.log import Log
 
 Service = Callable[[], Awaitable[None]]
 
@@ -45,11 +48,13 @@ async def supervise(
             return
         except (StorageError, VerificationError):
             raise
-        except Exception as error:  # noqa: BLE001 - the supervisor's boundary: logged, counted
+        except Exception as error:
             now = trio.current_time()
             crashes = [at for at in crashes if now - at < rule.window_s] + [now]
             log.error("service.crashed", service=name, error=repr(error), crashes=len(crashes))
             if len(crashes) > rule.budget:
                 raise
-            delay = rule.first_delay_s if len(crashes) == 1 else min(delay * 2, rule.longest_delay_s)
+            delay = (
+                rule.first_delay_s if len(crashes) == 1 else min(delay * 2, rule.longest_delay_s)
+            )
         await trio.sleep(delay)

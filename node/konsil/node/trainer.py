@@ -11,14 +11,16 @@ import os
 import struct
 import subprocess
 import sys
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
 
-from konsil.node.log import Log
 from konsil.node.worker_messages import Failed, Open, Opened, Reply, Request
 from konsil.protocol.errors import TaskError
+
+if TYPE_CHECKING:
+    from konsil.node.log import Log
 
 LONGEST_REPLY = 64 << 20
 ReplyT = TypeVar("ReplyT")

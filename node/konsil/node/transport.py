@@ -11,10 +11,12 @@ alternate for each peer; a misbehaving peer can lose its own connection and noth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
-import trio
+
+if TYPE_CHECKING:
+    import trio
 
 SESSION_PROTOCOL = "/konsil/session/1"
 ARTIFACT_PROTOCOL = "/konsil/artifact/1"

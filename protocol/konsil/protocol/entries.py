@@ -237,13 +237,13 @@ def encode(item: Entry, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     data = cmp1.encode(plain)
     if len(data) > limits.entry_bytes:
         raise LocalProtocolError(f"a {item.t} entry of {len(data)} bytes is too large")
-    fault = "" if item.t == type_of(item.b) else "the type word names another body"
+    if item.t != type_of(item.b):
+        raise LocalProtocolError(f"cannot write a {item.t} entry: the body is of another type")
     try:
         open_frame(typed(plain, Frame))
     except EncodingRefused as error:
-        fault = error.message
-    fault = fault or fault_of(item.b)
-    if fault:
+        raise LocalProtocolError(f"cannot write a {item.t} entry: {error.message}") from None
+    if fault := fault_of(item.b):
         raise LocalProtocolError(f"cannot write a {item.t} entry: {fault}")
     return data
 

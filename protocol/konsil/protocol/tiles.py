@@ -121,7 +121,8 @@ def read_tail(data: bytes) -> Tail:
 
     A last frame that is short, or whose end was never written and reads as zeros up to the
     end of the file, is torn: a write that the machine did not finish and nobody was told
-    of. Raises `EncodingRefused` naming the offset of any other frame that is wrong.
+    of. Raises `EncodingRefused` naming the offset of any other frame that is wrong: above
+    all when a whole frame ends where the file ends, for then nothing was cut off.
     """
     frames: list[Framed] = []
     offset = 0
@@ -129,6 +130,8 @@ def read_tail(data: bytes) -> Tail:
         start = offset + PREFIX_BYTES
         end = start + int.from_bytes(data[offset:start], "big")
         if start > len(data) or end + HASH_BYTES > len(data):
+            if _ends_whole(data, offset):
+                raise EncodingRefused(f"tail: wrong length in the frame at offset {offset}")
             return Tail(frames=tuple(frames), end=offset, torn=True)
         entry = data[start:end]
         if data[end : end + HASH_BYTES] != leaf_hash(entry):
@@ -145,3 +148,17 @@ def _zero_filled(data: bytes, begin: int, end: int) -> bool:
     written = len(data.rstrip(b"\0"))
     zeros = len(data) - max(written, begin)
     return written < end and zeros >= ZERO_FILL_BYTES
+
+
+def _ends_whole(data: bytes, begin: int) -> bool:
+    """Whether a frame that begins at or after `begin` ends exactly at the end of the file.
+
+    The frame at `begin` itself counts whatever its length says.
+    """
+    last = len(data) - HASH_BYTES
+    for at in range(begin, last - PREFIX_BYTES + 1):
+        start = at + PREFIX_BYTES
+        fits = int.from_bytes(data[at:start], "big") == last - start
+        if (fits or at == begin) and leaf_hash(data[start:last]) == data[last:]:
+            return True
+    return False

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
 from importlib.metadata import entry_points, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from konsil.node.cli import artifact, audit, config, init, node, output
 from konsil.protocol.errors import KonsilError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GROUPS = ("artifact", "audit", "config", "node")
 BUG = 70

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from konsil.node.cli import output
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TABULAR = "konsil.knowledge.tabular:build"
 

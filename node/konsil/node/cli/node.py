@@ -54,8 +54,12 @@ def artifacts(home: HomeArgument, as_json: JsonOption = False) -> None:
 def trust(
     home: HomeArgument,
     pin: Annotated[str | None, typer.Option(help="Grant this peer its full weight.")] = None,
-    mute: Annotated[str | None, typer.Option(help="Judge this peer, but give it no weight.")] = None,
-    quarantine: Annotated[str | None, typer.Option(help="Take nothing more from this peer.")] = None,
+    mute: Annotated[
+        str | None, typer.Option(help="Judge this peer, but give it no weight.")
+    ] = None,
+    quarantine: Annotated[
+        str | None, typer.Option(help="Take nothing more from this peer.")
+    ] = None,
     release: Annotated[str | None, typer.Option(help="Let the evidence decide again.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -140,4 +144,6 @@ def _print_table(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> Non
     cells = [columns] + [tuple(_show(row.get(column)) for column in columns) for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )

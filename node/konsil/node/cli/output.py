@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
-from typing import NoReturn, TypedDict
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 import typer
 
-from konsil.protocol.errors import KonsilError
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from konsil.protocol.errors import KonsilError
 
 
 class ErrorObject(TypedDict):

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios within one run, because absolute figures tell about the machine."""

@@ -1,0 +1,224 @@
+"""Entries: one value, one encoding; the closed list; the genesis that founds an author."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from konsil.protocol import cmp1, entries, genesis
+from konsil.protocol.entries import (
+    UNIT_E9,
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ArtifactReject,
+    ModelBase,
+    ModelTrain,
+    Part,
+    RoleKey,
+    TrustUpdate,
+)
+from konsil.protocol.errors import (
+    EncodingRefused,
+    LimitExceeded,
+    LocalProtocolError,
+    ManifestRefused,
+    SignatureRefused,
+)
+from konsil.protocol.identity import KeySet, SigningKey
+from konsil.protocol.limits import Limits
+
+KEYS = KeySet({role: SigningKey.from_seed(bytes([n]) * 32) for n, role in enumerate(
+    ("log", "wit", "art", "peer", "rec"), 1)})  # fmt: skip
+D, NODE = bytes(range(32)), "a" * 32
+GENESIS = genesis.build(name="bern", consortium="alps", keys=KEYS)
+PARTS = [
+    Part(art=D, node=NODE, w_e9=UNIT_E9 - 1, trust_e9=UNIT_E9),
+    Part(art=bytes(32), node="b" * 32, w_e9=1, trust_e9=0),
+]
+MIX = ArtifactIntegrate(
+    base=D, out=D, rule="egt.1", parts=PARTS, not_mixed=["head.bias"], before=D, after=D,
+    reason="granted", round=1,
+)  # fmt: skip
+BODIES = [
+    GENESIS,
+    ModelBase(model=D, source="seed", licence="", note="Über alles geprüft"),
+    ModelTrain(base=D, out=D, data=D, cohort=100, recipe=D, code=D, env=D, round=1, privacy=None),
+    ArtifactPublish(
+        art=D, chunk_root=D, kind="parameters", size=1, env=D, derived_from=[D], knowledge=None,
+        policy=D, sequence=1,
+    ),
+    ArtifactReceive(art=D, publisher=NODE, env=D, index=2, size=3, root=D, proof=D),
+    ArtifactReject(
+        art=None, publisher=NODE, env=None, stage="envelope", reasons=["signature"], evidence=None
+    ),
+    MIX,
+    TrustUpdate(
+        node=NODE, kind="parameters", art=None, old_e9=0, new_e9=UNIT_E9, cause="granted",
+        evidence=D,
+    ),
+]  # fmt: skip
+
+
+def made(body, **changes):
+    item = entries.entry(body, index=3, time_ms=5, salt=bytes(16), charter=bytes(32))
+    return msgspec.structs.replace(item, **changes)
+
+
+def test_every_type_of_the_list_is_tried_here():
+    assert {entries.type_of(body) for body in BODIES} == set(entries.TYPES)
+
+
+@pytest.mark.parametrize("body", BODIES, ids=entries.type_of)
+def test_an_entry_survives_its_bytes_and_has_no_other(body):
+    data = entries.encode(made(body))
+    found = entries.decode(data)
+    assert found == made(body)
+    assert entries.encode(found) == data
+    assert [*cmp1.decode(data)] == ["b", "c", "n", "s", "t", "ts", "v"]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=entries.type_of)
+def test_a_missing_or_foreign_field_is_refused(body):
+    plain = cmp1.decode(entries.encode(made(body)))
+    for field in [*plain["b"]]:
+        less = {name: value for name, value in plain["b"].items() if name != field}
+        with pytest.raises(EncodingRefused):
+            entries.decode(cmp1.encode({**plain, "b": less}))
+    with pytest.raises(EncodingRefused):
+        entries.decode(cmp1.encode({**plain, "b": {**plain["b"], "more": 1}}))
+    with pytest.raises(EncodingRefused):
+        entries.decode(cmp1.encode({**plain, "more": 1}))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(BODIES), st.data())
+def test_no_flipped_bit_gives_the_same_entry(body, data):
+    original = entries.encode(made(body))
+    position = data.draw(st.integers(0, len(original) * 8 - 1))
+    flipped = bytearray(original)
+    flipped[position // 8] ^= 1 << position % 8
+    try:
+        found = entries.decode(bytes(flipped))
+    except (EncodingRefused, LimitExceeded):
+        return
+    assert found != made(body)
+    assert entries.encode(made(body)) == original
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"c": bytes(31)},
+        {"n": -1},
+        {"s": bytes(15)},
+        {"ts": -5},
+        {"v": 2},
+        {"n": True},
+        {"s": "0123456789abcdef"},
+    ],
+)
+def test_a_wrong_frame_is_refused_by_writer_and_reader(changes):
+    with pytest.raises(LocalProtocolError):
+        entries.encode(made(BODIES[1], **changes))
+    plain = cmp1.decode(entries.encode(made(BODIES[1])))
+    with pytest.raises(EncodingRefused):
+        entries.decode(cmp1.encode({**plain, **changes}))
+
+
+def test_an_unknown_type_is_refused_by_the_writer_and_counted_by_a_reader():
+    plain = cmp1.decode(entries.encode(made(BODIES[1])))
+    data = cmp1.encode({**plain, "t": "model.deploy"})
+    assert entries.peek(data).t == "model.deploy"
+    with pytest.raises(EncodingRefused, match=r"model\.deploy"):
+        entries.decode(data)
+    with pytest.raises(LocalProtocolError, match="another type"):
+        entries.encode(made(BODIES[1], t="model.train"))
+    with pytest.raises(LocalProtocolError, match="no ledger entry"):
+        entries.type_of(object())
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"parts": PARTS[:1]}, "sum to 999999999"),
+        ({"parts": []}, "sum to 0"),
+        (
+            {"parts": [msgspec.structs.replace(PARTS[0], w_e9=UNIT_E9 // 2)] * 2},
+            "listed twice",
+        ),
+        ({"rule": "Two Words"}, "rule"),
+        ({"before": b""}, "before"),
+    ],
+)
+def test_a_mix_that_breaks_a_rule_is_never_written(change, match):
+    with pytest.raises(LocalProtocolError, match=match):
+        entries.encode(made(msgspec.structs.replace(MIX, **change)))
+
+
+def test_an_entry_fits_into_a_bundle():
+    many = [msgspec.structs.replace(PARTS[0], art=bytes([n]) * 32, w_e9=0) for n in range(100)]
+    body = msgspec.structs.replace(MIX, parts=[*many, *PARTS])
+    with pytest.raises(LocalProtocolError, match="too large"):
+        entries.encode(made(body), limits=Limits(entry_bytes=4_096))
+    data = entries.encode(made(body))
+    with pytest.raises(LimitExceeded):
+        entries.decode(data, limits=Limits(entry_bytes=4_096))
+
+
+def test_a_genesis_makes_its_author_known():
+    data = entries.encode(made(GENESIS, n=0))
+    author = genesis.read(data)
+    assert (author.name, author.consortium) == ("bern", "alps")
+    assert author.origin == f"alps/{author.node}"
+    assert author.keys["art"] == KEYS["art"].public
+    assert author.entry == data
+
+
+def changed_key(role, **changes):
+    key = msgspec.structs.replace(GENESIS.keys[role], **changes)
+    return msgspec.structs.replace(GENESIS, keys={**GENESIS.keys, role: key})
+
+
+@pytest.mark.parametrize(
+    ("body", "changes", "error"),
+    [
+        (BODIES[1], {"n": 0}, ManifestRefused),
+        (GENESIS, {"n": 1}, ManifestRefused),
+        (GENESIS, {"n": 0, "c": D}, ManifestRefused),
+        (msgspec.structs.replace(GENESIS, charter=D), {"n": 0}, ManifestRefused),
+        (msgspec.structs.replace(GENESIS, name="ulm"), {"n": 0}, SignatureRefused),
+        (msgspec.structs.replace(GENESIS, consortium="sea"), {"n": 0}, SignatureRefused),
+        (changed_key("log", proof=bytes(64)), {"n": 0}, SignatureRefused),
+        (changed_key("log", public=bytes(32)), {"n": 0}, SignatureRefused),
+        (
+            msgspec.structs.replace(
+                GENESIS, keys={**GENESIS.keys, "log": GENESIS.keys["art"]}
+            ),
+            {"n": 0},
+            SignatureRefused,
+        ),
+    ],
+)
+def test_a_false_genesis_founds_nothing(body, changes, error):
+    with pytest.raises(error):
+        genesis.read(entries.encode(made(body, **changes)))
+
+
+def test_a_genesis_has_all_five_keys_and_all_differ():
+    some = {role: key for role, key in GENESIS.keys.items() if role != "rec"}
+    body = msgspec.structs.replace(GENESIS, keys=some)
+    with pytest.raises(LocalProtocolError, match="rec"):
+        entries.encode(made(body, n=0))
+    plain = msgspec.to_builtins(made(body, n=0), builtin_types=(bytes,))
+    with pytest.raises(ManifestRefused, match="rec"):
+        genesis.read(cmp1.encode(plain))
+    message = genesis.possession(
+        "log", consortium="alps", name="bern", public=KEYS["art"].public.raw
+    )
+    twin = RoleKey(public=KEYS["art"].public.raw, proof=KEYS["art"].sign(message))
+    body = msgspec.structs.replace(GENESIS, keys={**GENESIS.keys, "log": twin})
+    with pytest.raises(ManifestRefused, match="two roles"):
+        genesis.read(entries.encode(made(body, n=0)))

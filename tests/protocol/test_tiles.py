@@ -1,0 +1,99 @@
+"""The bytes of ledger files: paths, bundles, tiles, and tails that end anywhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from konsil.protocol import merkle, tiles
+from konsil.protocol.errors import EncodingRefused
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**63))
+def test_a_tile_number_has_one_path(index):
+    path = tiles.index_path(index)
+    assert tiles.parse_index(path) == index
+
+
+@pytest.mark.parametrize(
+    ("index", "path"), [(0, "000"), (999, "999"), (1_000, "x001/000"), (1_234_067, "x001/x234/067")]
+)
+def test_paths_of_the_specification(index, path):
+    assert tiles.index_path(index) == path
+    assert tiles.bundle_path(index) == f"tile/entries/{path}"
+    assert tiles.tile_path(3, index) == f"tile/3/{path}"
+
+
+@pytest.mark.parametrize("path", ["", "0", "0000", "x000/001", "001/002", "x001", "x01/002", "a"])
+def test_other_spellings_are_no_tile_number(path):
+    assert tiles.parse_index(path) is None
+
+
+ENTRIES = [bytes([index]) * (index % 40) for index in range(256)]
+
+
+def test_a_bundle_tells_where_each_entry_lies():
+    data = tiles.bundle(ENTRIES)
+    found = tiles.read_bundle(data)
+    assert [entry for _, entry in found] == ENTRIES
+    assert all(data[at : at + len(entry)] == entry for at, entry in found)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        tiles.bundle(ENTRIES[:255]),
+        tiles.bundle([*ENTRIES, b"x"]),
+        tiles.bundle(ENTRIES)[:-1],
+        tiles.bundle(ENTRIES) + b"\0",
+        tiles.bundle(ENTRIES[:255]) + b"\0",
+    ],
+)
+def test_a_bundle_is_exactly_full(data):
+    with pytest.raises(EncodingRefused):
+        tiles.read_bundle(data)
+
+
+def test_a_tile_is_exactly_full():
+    hashes = [merkle.leaf_hash(item) for item in ENTRIES]
+    assert tiles.read_tile(b"".join(hashes)) == hashes
+    with pytest.raises(EncodingRefused):
+        tiles.read_tile(b"".join(hashes[:-1]))
+
+
+FRAMES = [tiles.frame(item, merkle.leaf_hash(item)) for item in (b"first", b"", b"third" * 9)]
+TAIL = b"".join(FRAMES)
+ENDS = [sum(len(frame) for frame in FRAMES[:count]) for count in range(4)]
+
+
+def whole(cut: int) -> int:
+    """How many frames end at or before `cut`."""
+    return max(count for count in range(4) if ENDS[count] <= cut)
+
+
+def test_every_cut_of_a_tail_is_recovered_to_the_exact_frame():
+    for cut in range(len(TAIL) + 1):
+        found = tiles.read_tail(TAIL[:cut])
+        assert len(found.frames) == whole(cut)
+        assert found.end == ENDS[whole(cut)]
+        assert found.torn == (cut not in ENDS)
+
+
+def test_a_tail_whose_end_reads_as_zeros_is_recovered_too():
+    for cut in range(len(TAIL)):
+        if len(TAIL) - cut < tiles.ZERO_FILL_BYTES:
+            continue
+        found = tiles.read_tail(TAIL[:cut] + bytes(len(TAIL) - cut))
+        assert len(found.frames) == whole(cut)
+        assert (found.end, found.torn) == (ENDS[whole(cut)], True)
+
+
+def test_a_flipped_bit_is_corruption_and_names_its_frame():
+    for position in range(len(TAIL) * 8):
+        flipped = bytearray(TAIL)
+        flipped[position // 8] ^= 1 << position % 8
+        with pytest.raises(EncodingRefused, match=f"offset {ENDS[whole(position // 8)]}( |$)"):
+            tiles.read_tail(bytes(flipped))
