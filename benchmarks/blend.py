@@ -1,8 +1,8 @@
 """Mixing 8 models of 25 M parameters with the replayable kernel, against copying the same eight.
 
-Copying takes every memory-mapped input into an array of its own, one after the other: it reads
-what a mix reads, computes nothing and writes nothing to a file. Each measurement runs in a
-process of its own, so that one's memory is not the other's.
+Copying takes every memory-mapped input, one after the other, into one array that was touched
+before: it reads what a mix reads, and computes, hashes and writes nothing. Both take turns, each
+in a process of its own, so that one's memory is not the other's; all files are in the page cache.
 """
 
 from __future__ import annotations
@@ -12,76 +12,88 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.artifact import write_payload
-from benchmarks.measure import Row, at_least, at_most, peak, reset_peak, resident
+from benchmarks.homes import write_payload
+from benchmarks.measure import Row, at_least, at_most, median, peak, ratios, reset_peak, resident
+from konsil.knowledge import mixing
 
-MODELS = 8
-PARAMETERS = 25_000_000
+MODELS, PARAMETERS, TURNS = 8, 25_000_000, 5
+SHARES = (0.3, *[0.1] * (MODELS - 1))
+
+Figures = dict[str, float]
+Work = Callable[[], None]
 
 
 def run(*, quick: bool = False) -> list[Row]:
     """The rows of the mixing benchmark; `quick` is for trying it out."""
-    count = PARAMETERS // 10 if quick else PARAMETERS
+    count = PARAMETERS // 100 if quick else PARAMETERS
+    found: dict[str, list[Figures]] = {"copy": [], "mix": []}
     with tempfile.TemporaryDirectory(prefix="konsil-bench-") as name:
-        folder = Path(name)
         for number in range(MODELS):
-            write_payload(folder / f"model-{number}", 4 * count)
-        found = {"copy": [], "mix": []}
-        for _ in range(1 if quick else 3):
-            for what, rows in found.items():
-                rows.append(_measure(what, folder))
-        model = (folder / "model-0").stat().st_size
-    gigabytes = MODELS * model / 1e9
-    best = {what: min(one["seconds"] for one in rows) for what, rows in found.items()}
-    grown = max(one["grown"] for one in found["mix"])
+            write_payload(Path(name) / f"model-{number}", 4 * count, seed=number)
+        model = (Path(name) / "model-0").stat().st_size
+        for _ in range(1 if quick else TURNS):
+            for what, turns in found.items():
+                turns.append(_measured(what, name))
+    rate = {
+        what: [MODELS * model / 1e9 / one["seconds"] for one in turns]
+        for what, turns in found.items()
+    }
     title = f"mix {MODELS} × {count / 1e6:g} M"
+    grown = [one["grown"] / model for one in found["mix"]]
     return [
-        Row(name=f"{title}, kernel", value=gigabytes / best["mix"], unit="GB/s"),
-        Row(name=f"{title}, copying", value=gigabytes / best["copy"], unit="GB/s"),
-        at_least(f"{title}, kernel / copying", best["copy"] / best["mix"], "", 0.35),
-        at_most(f"{title}, peak memory", grown / model, "models", 3.0),
+        median(f"{title}, kernel", rate["mix"], "GB/s"),
+        median(f"{title}, copying", rate["copy"], "GB/s"),
+        at_least(f"{title}, kernel / copying", ratios(rate["mix"], rate["copy"]), 0.35),
+        at_most(f"{title}, peak memory", grown, 3.0, "models"),
     ]
 
 
-def _measure(what: str, folder: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.blend", what, str(folder)]
+def _measured(what: str, folder: str) -> Figures:
+    command = [sys.executable, "-m", "benchmarks.blend", what, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    figures: Figures = json.loads(done.stdout)
+    return figures
 
 
-def copy(sources: list[Path], _folder: Path) -> None:
-    """Copy every source out of its memory map, into memory of its own."""
-    for source in sources:
-        np.array(np.memmap(source, dtype=np.uint8, mode="r"))
+def copying(sources: list[Path]) -> Work:
+    """Copies every source out of its memory map into one array."""
+    into = np.zeros(sources[0].stat().st_size, dtype=np.uint8)
+
+    def work() -> None:
+        for source in sources:
+            np.copyto(into, np.memmap(source, dtype=np.uint8, mode="r"))
+
+    return work
 
 
-def mix(sources: list[Path], folder: Path) -> None:
-    """Mix the sources with uneven weights into one model."""
-    from konsil.knowledge import mixing
-
-    shares = [0.3] + [0.1] * (MODELS - 1)
-    weights = mixing.quantise(shares)
+def blending(sources: list[Path]) -> Work:
+    """Mixes the sources with uneven weights into a new file."""
+    weights = mixing.quantise(SHARES)
     parts = [mixing.Part(path, w) for path, w in zip(sources, weights, strict=True)]
-    mixing.mix(parts, folder / "mixed")
+    out = sources[0].with_name("mixed")
+
+    def work() -> None:
+        mixing.mix(parts, out)
+
+    out.unlink(missing_ok=True)
+    return work
 
 
 def main() -> None:
-    """Measure one of the two and print what was seen."""
+    """Do one of the two and print what was seen."""
     what, folder = sys.argv[1], Path(sys.argv[2])
     sources = [folder / f"model-{number}" for number in range(MODELS)]
-    work = {"copy": copy, "mix": mix}[what]
-    import konsil.knowledge.mixing  # noqa: F401 - loaded before the clock starts
-
+    work = {"copy": copying, "mix": blending}[what](sources)
     reset_peak()
     idle, began = resident(), time.perf_counter()
-    work(sources, folder)
+    work()
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "grown": peak() - idle}))
-    (folder / "mixed").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

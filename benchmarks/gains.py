@@ -45,7 +45,6 @@ class Hospital:
     blobs: Path
     byzantine: bool
     model: bytes = b""
-    scale: int = 0
     scores: dict = field(default_factory=dict)
     granted: list = field(default_factory=list)
 
@@ -95,10 +94,10 @@ def one_round(hospitals: list[Hospital], near: dict[str, set[str]], number: int)
         mixed = me.bench.mix(
             Mix(
                 before=me.model, trained=trained[me.name].out, node=me.name, round=number,
-                kind="parameters", scale_e9=me.scale, candidates=candidates,
+                kind="parameters", candidates=candidates,
             )
         )  # fmt: skip
-        me.model, me.scale = mixed.out, mixed.scale_e9
+        me.model = mixed.out
         me.scores |= {judged.node: (judged.r_e9, judged.s_e9) for judged in mixed.judged}
         seen = [records.unpack(judged.record, EvidenceRecord) for judged in mixed.judged]
         me.granted.append({record.node: record.w_e9 / record.metropolis_e9 for record in seen})

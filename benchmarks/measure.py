@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,23 +13,37 @@ MIB = 1024 * 1024
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure. `goal` is for people; `ok` is None where there is only a figure."""
+    """One figure. `goal` is for people; `met` is None where there is only a figure."""
 
     name: str
     value: float
-    unit: str
+    unit: str = ""
     goal: str = ""
-    ok: bool | None = None
+    met: bool | None = None
+    turns: tuple[float, ...] = ()
+    """The figure of each turn, of which `value` is the median or the worst."""
 
 
-def at_least(name: str, value: float, unit: str, least: float) -> Row:
-    """A figure that must not be smaller than `least`."""
-    return Row(name=name, value=value, unit=unit, goal=f"≥ {least:g}", ok=value >= least)
+def at_least(name: str, turns: Sequence[float], least: float, unit: str = "") -> Row:
+    """A figure whose median must not be smaller than `least`."""
+    row = median(name, turns, unit)
+    return msgspec.structs.replace(row, goal=f"≥ {least:g}", met=row.value >= least)
 
 
-def at_most(name: str, value: float, unit: str, most: float) -> Row:
-    """A figure that must not be larger than `most`."""
-    return Row(name=name, value=value, unit=unit, goal=f"≤ {most:g}", ok=value <= most)
+def at_most(name: str, turns: Sequence[float], most: float, unit: str = "") -> Row:
+    """A figure that must not be larger than `most` in any turn."""
+    row = msgspec.structs.replace(median(name, turns, unit), value=max(turns))
+    return msgspec.structs.replace(row, goal=f"≤ {most:g}", met=row.value <= most)
+
+
+def median(name: str, turns: Sequence[float], unit: str = "") -> Row:
+    """The median of all turns, without a goal."""
+    return Row(name=name, value=statistics.median(turns), unit=unit, turns=tuple(turns))
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Turn by turn, one over the other: what slows the machine for a while slows both."""
+    return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def resident(pid: int | str = "self") -> int:
@@ -52,9 +68,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started and that still run."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
+    """The processes that a process, in whichever thread, has started and that still run."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in found for word in path.read_text().split()]
 
 
 def _status(pid: int | str, key: str) -> int:

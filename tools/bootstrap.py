@@ -169,7 +169,7 @@ class Environment:
         """Run all steps. Raises `SetupFailed`."""
         fresh = self.must_start_over()
         if fresh and self.folder.exists():
-            say(f"{self.folder.name} is unfinished or of another place: starting over")
+            say(f"{self.folder.name} is unfinished, or of another Python or place: starting over")
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)

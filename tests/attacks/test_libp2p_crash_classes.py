@@ -188,8 +188,9 @@ async def test_gossip_with_a_bad_key():
 
 async def test_gossip_without_an_author():
     async with arena() as attacked:
-        await attacked.rpc(forged(from_id=b""), forged(from_id=b"\x00"), forged(from_id=b"\xff"))
-        assert attacked.count("gossip message") >= 3
+        endless = forged(from_id=b"\xff" * 200_000)
+        await attacked.rpc(*(forged(from_id=no) for no in (b"", b"\x00", b"\xff")), endless)
+        assert attacked.count("gossip message") >= 4
 
 
 async def test_gossip_in_the_name_of_others_is_not_heard():
@@ -223,6 +224,18 @@ async def test_an_author_who_talks_too_much_is_held_to_its_rate():
         assert attacked.count("gossip rate") >= 150
 
 
+async def test_a_frame_full_of_tiny_messages_slows_down_its_sender_only():
+    tiny = rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=[TOPIC])] * 10_000)
+    async with arena() as attacked:
+        async with attacked.attacker() as host:
+            stream = await host.new_stream(IDS["victim"], [TProtocol(MESHSUB)])
+            await write(stream, *[encode_varint_prefixed(tiny.SerializeToString())] * 3)
+            await trio.sleep(0.3)
+            with trio.fail_after(3):
+                await exchange(attacked.honest, attacked.victim, b"in time")
+        assert attacked.count("gossip message") < 5000
+
+
 async def test_control_messages_about_nonsense():
     control = rpc_pb2.ControlMessage(
         ihave=[rpc_pb2.ControlIHave(topicID="/other", messageIDs=[b"\xff"])],
@@ -235,7 +248,7 @@ async def test_control_messages_about_nonsense():
     async with arena() as attacked:
         foreign, long = rpc_pb2.RPC(control=control), rpc_pb2.RPC(control=flood)
         await attacked.rpc(foreign, long, many, rpc_pb2.RPC(senderRecord=b"\xff\xff"))
-        assert attacked.count("gossip stream") == 2
+        assert attacked.count("gossip stream") == 3
 
 
 async def test_peer_exchange_cannot_make_us_dial():
@@ -285,7 +298,12 @@ async def test_garbage_on_our_own_protocol_reaches_only_its_reader():
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\xff" * 64, b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f" + bytes(20_000), bytes(100)]
+    "garbage",
+    [
+        pytest.param(b"\xff" * 64, id="no-length"),
+        pytest.param(b"\xff" * 8 + b"\x7f" + bytes(20_000), id="huge-length"),
+        pytest.param(bytes(100), id="empty"),
+    ],
 )
 async def test_garbage_where_a_stream_chooses_its_protocol(garbage: bytes):
     async with arena() as attacked:
@@ -318,7 +336,9 @@ async def test_a_sender_that_ignores_flow_control_is_cut_off():
                 await write(stream, *[bytes(10_000_000)] * 10)
             with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
                 await read_all(theirs)
-        assert str(IDS["attacker"]) not in attacked.victim.connected()
+        with trio.fail_after(2):
+            while str(IDS["attacker"]) in attacked.victim.connected():
+                await trio.sleep(0.02)
 
 
 async def test_garbage_below_the_streams():
@@ -342,11 +362,14 @@ async def test_a_member_cannot_take_all_connections():
 @pytest.mark.parametrize(
     "garbage",
     [
-        b"GET / HTTP/1.1\r\n\r\n",
-        bytes(200_000),
-        b"\xff\xff\xff\xff\x7f" + bytes(200_000),
-        MULTISTREAM + b"\x07/noise\n" + b"\xff" * 5000,
-        MULTISTREAM + b"\x07/noise\n" + b"\x00\x20" + bytes(32) + b"\xff\xff" + bytes(65535),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="http"),
+        pytest.param(bytes(200_000), id="zeros"),
+        pytest.param(b"\xff" * 4 + b"\x7f" + bytes(200_000), id="huge-length"),
+        pytest.param(MULTISTREAM + b"\x07/noise\n" + b"\xff" * 5000, id="no-handshake"),
+        pytest.param(
+            MULTISTREAM + b"\x07/noise\n\x00\x20" + bytes(32) + b"\xff\xff" + bytes(65535),
+            id="half-a-handshake",
+        ),
     ],
 )
 async def test_garbage_from_strangers_on_the_port(garbage: bytes):
@@ -363,10 +386,14 @@ async def test_garbage_from_strangers_on_the_port(garbage: bytes):
                 await stream.aclose()
 
 
-async def test_connections_that_never_speak_keep_nobody_out():
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
+async def test_connections_that_never_speak_keep_nobody_out(source: str):
     async with arena() as attacked, AsyncExitStack() as idle:
-        for _ in range(100):
-            await idle.enter_async_context(await trio.open_tcp_stream(*attacked.address))
+        for _ in range(300):
+            stream = await trio.open_tcp_stream(*attacked.address, local_address=source)
+            await idle.enter_async_context(stream)
+        await trio.sleep(0.1)
+        assert len(attacked.victim._meter.open) < 80
         async with attacked.attacker() as host:
             assert host.get_network().get_connections(IDS["victim"])
 

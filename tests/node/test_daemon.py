@@ -6,106 +6,20 @@ Real ledgers, real sessions, real transfers; only training is a toy.
 from __future__ import annotations
 
 import os
-from collections import Counter
 
-import msgspec
 import pytest
-import structlog
 import trio
+from network import Network
 from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
-from konsil.node.config import read_config
-from konsil.node.daemon import Daemon, open_journal
-from konsil.node.init import create_home, node_toml
-from konsil.node.keys import load_keys
-from konsil.node.memory_transport import MemoryFabric
-from konsil.node.paths import Home
-from konsil.protocol.entries import ArtifactIntegrate, ArtifactReceive, TrustUpdate
+from konsil.protocol.entries import ArtifactReceive, TrustUpdate
 
-LOG = structlog.wrap_logger(structlog.ReturnLogger())
 
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch):
     monkeypatch.setattr(daemon_module, "Trainer", ScriptedTrainer)
-
-
-class Network:
-    """Homes and daemons of a few hospitals in one process."""
-
-    def __init__(self, root, nursery, names, *, edges=None, targets=None, rounds=5, outbound=()):
-        self.fabric = MemoryFabric()
-        self.root, self.nursery, self.rounds = root, nursery, rounds
-        self.daemons = {}
-        self.scopes = {}
-        self.stopped = {}
-        members = {}
-        for name in names:
-            member = create_home(
-                root / name, name=name, consortium="c", factory="x:y", listen=(), options={}
-            )
-            address = () if name in outbound else (f"/memory/{member.peer}",)
-            members[name] = msgspec.structs.replace(member, addresses=address)
-        for i, name in enumerate(names):
-            target = (targets or {}).get(name, 1.7**i)
-            options = target if isinstance(target, dict) else {"target": target}
-            text = node_toml(
-                members[name], "c", "x:y", members[name].addresses, options,
-                members=list(members.values()), edges=edges,
-                training={"rounds": rounds, "patience_s": 2.0, "start_wait_s": 5.0},
-            )  # fmt: skip
-            Home(root / name).config.write_text(text)
-        self.members = members
-
-    async def start(self, *names):
-        for name in names or self.members:
-            await self.nursery.start(self._run, name)
-
-    async def _run(self, name, task_status):
-        home = Home(self.root / name)
-        config, keys = read_config(home.config), load_keys(home.keys)
-        log = LOG.bind(node=name)
-        journal = open_journal(home, config, keys, log)
-        peers = frozenset(member.peer for member in self.members.values())
-        transport = self.fabric.transport(
-            self.members[name].peer, peers, reachable=bool(self.members[name].addresses)
-        )
-        daemon = Daemon(home, config, keys, journal, transport, log, jitter=lambda: 0.5)
-        self.daemons[name] = daemon
-        self.stopped[name] = trio.Event()
-        try:
-            with trio.CancelScope() as scope:
-                self.scopes[name] = scope
-                await daemon.run(task_status=task_status)
-        finally:
-            journal.close()
-            self.stopped[name].set()
-
-    async def kill(self, name):
-        self.fabric.kill(self.members[name].peer)
-        self.scopes[name].cancel()
-        await self.stopped[name].wait()
-
-    async def until(self, condition, seconds=60):
-        with trio.fail_after(seconds):
-            while not condition():
-                await trio.sleep(0.05)
-
-    def idle(self, *names):
-        return all(self.daemons[n].learner.phase == "idle" for n in names or self.daemons)
-
-    def bodies(self, name, kind):
-        journal = self.daemons[name]._journal
-        return [e.b for e in journal.entries() if isinstance(e.b, kind)]
-
-    def sources(self, name):
-        """How often each other hospital's artifact was mixed in."""
-        names = {member.node: n for n, member in self.members.items()}
-        found = Counter()
-        for body in self.bodies(name, ArtifactIntegrate):
-            found.update(names[p.node] for p in body.parts if p.node != self.members[name].node)
-        return found
 
 
 RING = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "a")]
@@ -174,7 +88,7 @@ async def test_who_was_away_catches_up_from_heads(tmp_path, nursery):
 
 
 async def test_a_failing_task_leaves_the_node_alive(tmp_path, nursery):
-    net = Network(tmp_path, nursery, "abc", targets={"c": {"fails": True}}, rounds=3)
+    net = Network(tmp_path, nursery, "abc", options={"c": {"fails": True}}, rounds=3)
     await net.start()
     await net.until(lambda: net.daemons["c"].learner.phase == "failed")
     assert "ValueError" in net.daemons["c"].learner.task_error

@@ -58,6 +58,17 @@ async def drain(stream: ByteStream) -> int:
 CHILD = """
 import sys, trio
 from konsil.node.libp2p_transport import Libp2pTransport
+from konsil.node.transport import SESSION_PROTOCOL
+async def serve(arrived):
+    try:
+        while arrived.protocol == SESSION_PROTOCOL and await arrived.stream.receive_some():
+            pass
+        while arrived.protocol != SESSION_PROTOCOL:
+            await arrived.stream.send_all(bytes(1_000_000))
+        await arrived.stream.send_all(b"read it all")
+    except trio.BrokenResourceError:
+        pass
+    await arrived.stream.aclose()
 async def main():
     seed, topic, *members = sys.argv[1:]
     own = Libp2pTransport(bytes.fromhex(seed), ["/ip4/127.0.0.1/tcp/0"], frozenset(members), topic)
@@ -65,8 +76,7 @@ async def main():
         await nursery.start(lambda task_status: own.run(task_status=task_status))
         print(*own.addresses, flush=True)
         async for arrived in own.incoming:
-            while True:
-                await arrived.stream.send_all(bytes(1_000_000))
+            nursery.start_soon(serve, arrived)
 trio.run(main)
 """
 
@@ -96,7 +106,8 @@ async def test_a_port_in_use_names_the_address(nursery):
 
 
 def test_an_address_that_is_not_host_and_port_is_a_configuration_error():
-    for address in ("127.0.0.1:4001", "/ip4/127.0.0.1/udp/4001", "/ip4/1.2.3.4/tcp/99999", ""):
+    wrong = ("127.0.0.1:4001", "/ip4/127.0.0.1/udp/4001", "/ip4/1.2.3.4/tcp/99999", "")
+    for address in (*wrong, "/ip4/1.2.3.400/tcp/1", "/ip4/127.0.0.1/tcp/1/ws"):
         with pytest.raises(ConfigError):
             make("a", (address,))
 
@@ -115,6 +126,8 @@ async def test_outbound_only_and_by_name(nursery):
         await a.dial(b.peer, ("/dns4/localhost/tcp/1",))
     with pytest.raises(UnreachableError, match="not an address"):
         await a.dial(b.peer, ("/dns4/localhost/udp/1",))
+    with pytest.raises(UnreachableError, match="another peer"):
+        await a.dial(b.peer, (f"/ip4/127.0.0.1/tcp/{port}/p2p/{peer_of('c')}",))
     await a.dial(b.peer, (f"/dns4/localhost/tcp/{port}/p2p/{b.peer}",))
     assert await event(b) == PeerUp(peer=a.peer, dialled=False)
 
@@ -126,37 +139,30 @@ async def test_whoever_answers_with_another_key_is_not_whom_we_dialled(nursery):
     assert a.connected() == frozenset()
 
 
-async def test_a_killed_process_is_missed_within_two_seconds(nursery):
+async def test_a_process_killed_in_midstream_is_a_break_and_no_end(nursery):
     a = await start(nursery, "a")
     async with child("b") as (process, addresses):
         await a.dial(peer_of("b"), addresses)
         assert await event(a) == PeerUp(peer=peer_of("b"), dialled=True)
-        process.kill()
-        assert await event(a, 2.0) == PeerDown(peer=peer_of("b"))
-
-
-async def test_a_sender_killed_in_midstream_is_a_break_and_no_end(nursery):
-    a = await start(nursery, "a")
-    async with child("b") as (process, addresses):
-        await a.dial(peer_of("b"), addresses)
         stream = await a.open_stream(peer_of("b"), ARTIFACT_PROTOCOL)
         for _ in range(30):
             assert await stream.receive_some() != b""
         process.kill()
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(3):
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(2):
             await drain(stream)
+        assert await event(a, 2.0) == PeerDown(peer=peer_of("b"))
 
 
 async def test_a_frozen_process_is_given_up_after_two_pings(nursery):
-    a = await start(nursery, "a", ping_interval_s=0.3, ping_timeout_s=0.4)
+    a = await start(nursery, "a", ping_interval_s=0.5, ping_timeout_s=1.0)
     async with child("b") as (process, addresses):
         await a.dial(peer_of("b"), addresses)
         assert await event(a) == PeerUp(peer=peer_of("b"), dialled=True)
-        await trio.sleep(1.5)
+        await trio.sleep(1.2)
         assert a.connected() == {peer_of("b")}
         stream = await a.open_stream(peer_of("b"), SESSION_PROTOCOL)
         os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(trio.BrokenResourceError), trio.fail_after(4):
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(10):
             await stream.send_all(bytes(100_000_000))
         assert await event(a, 1.0) == PeerDown(peer=peer_of("b"))
         os.kill(process.pid, signal.SIGCONT)
@@ -164,23 +170,23 @@ async def test_a_frozen_process_is_given_up_after_two_pings(nursery):
         assert await event(a) == PeerUp(peer=peer_of("b"), dialled=True)
 
 
-async def test_a_cancelled_writer_leaves_the_connection_whole(nursery):
-    a, b = await start(nursery, "a"), await start(nursery, "b")
-    await a.dial(b.peer, b.addresses)
-
-    async def swallow() -> None:
-        await drain((await b.incoming.receive()).stream)
-
-    for pause in (0.002, 0.005, 0.01, 0.02, 0.03):
-        nursery.start_soon(swallow)
-        stream = await a.open_stream(b.peer, ARTIFACT_PROTOCOL)
-        with trio.move_on_after(pause):
-            await stream.send_all(bytes(50_000_000))
-        await stream.aclose()
-    checked = await a.open_stream(b.peer, SESSION_PROTOCOL)
-    await checked.send_all(b"whole")
-    assert await (await b.incoming.receive()).stream.receive_some() == b"whole"
-    assert a.connected() == {b.peer}
+async def test_a_writer_cancelled_in_a_full_socket_leaves_the_connection_whole(nursery):
+    a = await start(nursery, "a")
+    async with child("b") as (process, addresses):
+        await a.dial(peer_of("b"), addresses)
+        streams = [await a.open_stream(peer_of("b"), SESSION_PROTOCOL) for _ in range(40)]
+        os.kill(process.pid, signal.SIGSTOP)
+        async with trio.open_nursery() as writers:
+            for stream in streams:
+                writers.start_soon(stream.send_all, bytes(1_000_000))
+            await trio.sleep(0.5)
+            writers.cancel_scope.cancel()
+            os.kill(process.pid, signal.SIGCONT)
+        checked = await a.open_stream(peer_of("b"), SESSION_PROTOCOL)
+        await checked.send_all(b"whole")
+        await checked.send_eof()
+        with trio.fail_after(5):
+            assert await checked.receive_some() == b"read it all"
 
 
 async def test_a_reader_may_pause_longer_than_libp2p_allows(nursery):
@@ -239,11 +245,11 @@ async def test_connections_that_come_and_go_leave_nothing_behind(nursery):
 
     for _ in range(2):
         await visit()
-    await trio.sleep(1.5)
+    await trio.sleep(0.8)
     tasks, files = trio.lowlevel.current_statistics().tasks_living, len(os.listdir("/proc/self/fd"))
     for _ in range(6):
         await visit()
-    await trio.sleep(1.5)
+    await trio.sleep(0.8)
     assert trio.lowlevel.current_statistics().tasks_living <= tasks + 1
     assert len(os.listdir("/proc/self/fd")) <= files + 1
     assert set(a.contained) | set(b.contained) == set()

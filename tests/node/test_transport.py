@@ -385,8 +385,9 @@ async def test_stopping_takes_less_than_two_seconds_and_is_noticed(network: Netw
     network.kill("hub")
     for spoke in spokes:
         assert await event(spoke, 2.0) == PeerDown(peer=hub.peer)
+    while hub.addresses:
+        await trio.sleep(0.01)
     assert trio.current_time() - began < 2.0
-    assert hub.addresses == ()
 
 
 def test_only_the_libp2p_files_import_libp2p_and_only_the_transport_is_imported() -> None:

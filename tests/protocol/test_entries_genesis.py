@@ -194,9 +194,7 @@ def changed_key(role, **changes):
         (changed_key("log", proof=bytes(64)), {"n": 0}, SignatureRefused),
         (changed_key("log", public=bytes(32)), {"n": 0}, SignatureRefused),
         (
-            msgspec.structs.replace(
-                GENESIS, keys={**GENESIS.keys, "log": GENESIS.keys["art"]}
-            ),
+            msgspec.structs.replace(GENESIS, keys={**GENESIS.keys, "log": GENESIS.keys["art"]}),
             {"n": 0},
             SignatureRefused,
         ),

@@ -16,7 +16,7 @@ import safetensors.numpy
 from konsil.knowledge import mixing
 from konsil.node.blobs import BlobStore
 from konsil.node.journal import Journal
-from konsil.protocol import chunks, cmp1, envelope, genesis, records
+from konsil.protocol import chunks, cmp1, entries, envelope, genesis, merkle, records
 from konsil.protocol.artifact import Artifact, Coverage, Payload, PrivacySpent, bucket, seal
 from konsil.protocol.digest import sha256
 from konsil.protocol.entries import (
@@ -30,7 +30,9 @@ from konsil.protocol.entries import (
 )
 from konsil.protocol.identity import KeySet
 from konsil.trust import evidence, integrate
+from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord
+from konsil.trust.report import Report
 
 CONSORTIUM = "alps"
 CHUNK = 1 << 20
@@ -78,20 +80,16 @@ class Hospital:
         self.keys = KeySet.generate(self.draw.randbytes)
         self.charter = bytes(32)
         folder = self.home / "ledger"
-        entry = Journal.create(
-            folder, name, CONSORTIUM, self.keys, self.clock, self.draw.randbytes
-        )
+        entry = Journal.create(folder, name, CONSORTIUM, self.keys, self.clock, self.draw.randbytes)
         self.author = genesis.read(entry)
         self.node = self.author.node
         self.journal = self.reopen()
         self.store = BlobStore(self.home / "blobs")
         self.values = np.zeros(4)
-        self.sequence = self.round = self.scale = 0
+        self.sequence = self.round = 0
         self.model = self._keep(payload(np.zeros(4)))
         self.before = self.model
-        self.journal.append(
-            [ModelBase(model=self.model, source="seed", licence="", note="tiny")]
-        )
+        self.journal.append([ModelBase(model=self.model, source="seed", licence="", note="tiny")])
 
     def reopen(self, **options) -> Journal:
         """Opens the journal (again)."""
@@ -213,8 +211,7 @@ class Hospital:
         gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
         trusts = [unit // 2] * len(arrived)
         tau, rho = evidence.bounds(reaches, reaches, unit, trusts)
-        scale = evidence.running_scale(self.scale, gains, trusts)
-        before, self.scale = self.scale, scale
+        scales = evidence.gain_scales(gains, trusts)
         return tuple(
             evidence.recompute(
                 EvidenceRecord(
@@ -229,7 +226,6 @@ class Hospital:
                     reach_e9=reach,
                     rho_e9=rho,
                     g_e9=gain,
-                    scale_before_e9=before,
                     scale_e9=scale,
                     d_e9=reach,
                     tau_e9=tau,
@@ -239,7 +235,7 @@ class Hospital:
                     step_e9=unit,
                 )
             )
-            for sent, reach, gain in zip(arrived, reaches, gains, strict=True)
+            for sent, reach, gain, scale in zip(arrived, reaches, gains, scales, strict=True)
         )
 
     def mix(self, arrived: list[Sent], **changes) -> ArtifactIntegrate:
@@ -311,3 +307,53 @@ def consortium(root: Path, *names: str, rounds: int = 2, seed: int = 0) -> list[
     for one in hospitals:
         one.close()
     return hospitals
+
+
+def codes(found: Report) -> set[str]:
+    """The codes of a report's findings."""
+    return {finding.code for finding in found.findings}
+
+
+def two(tmp_path):
+    """Two open hospitals on one clock."""
+    clock = Clock()
+    return Hospital(tmp_path, "bern", clock=clock), Hospital(tmp_path, "graz", clock=clock)
+
+
+def audit_of(*hospitals, replay=False):
+    """Closes the hospitals and audits their homes together."""
+    for one in hospitals:
+        one.close()
+    return verify_homes([one.home for one in hospitals], replay=replay)
+
+
+def falsify(hospital, change):
+    """Appends an entry that the writer would refuse, and signs for it all the same."""
+    journal = hospital.journal
+    entry = entries.entry(
+        ModelBase(model=bytes(32), source="", licence="", note=""),
+        index=journal.size,
+        time_ms=hospital.clock(),
+        salt=hospital.draw.randbytes(16),
+        charter=bytes(32),
+    )
+    plain = change(msgspec.to_builtins(entry, builtin_types=(bytes,)))
+    data = cmp1.encode(plain)
+    journal._store.append([(data, merkle.leaf_hash(data))])
+    journal.close()
+
+
+def train_of(hospital, **changes):
+    """A train entry on the hospital's model, changed at will."""
+    word = bytes(32)
+    body = ModelTrain(
+        base=hospital.model, out=sha256(b"out"), data=word, cohort=0, recipe=word, code=word,
+        env=word, round=1, privacy=None,
+    )  # fmt: skip
+    return msgspec.structs.replace(body, **changes)
+
+
+def tail_of(home):
+    """The one tail of a home."""
+    (tail,) = (home / "ledger").glob("tail.*")
+    return tail

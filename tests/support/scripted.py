@@ -28,7 +28,7 @@ from konsil.node.worker_messages import (
 from konsil.protocol import records, tensors
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import TaskError
-from konsil.trust import evidence, integrate
+from konsil.trust import evidence, integrate, score
 from konsil.trust.fixed import to_e9
 
 
@@ -99,9 +99,17 @@ class ScriptedTrainer:
 
     def mix(self, request: Mix) -> Mixed:
         a, x = (value_of(self.blobs.get(d)) for d in (request.before, request.trained))
+        others = [value_of(self.blobs.get(candidate.art)) for candidate in request.candidates]
+        distances = [to_e9(abs(other - x)) for other in others]
+        reaches = [to_e9(abs(other - a)) for other in others]
+        own = to_e9(10.0)
+        trusts = [
+            score.trust(score.Score(r_e9=one.r_e9, s_e9=one.s_e9)) for one in request.candidates
+        ]
+        tau, rho = evidence.bounds(distances, reaches, own, trusts)
+        scales = evidence.gain_scales([0] * len(others), trusts)
         found = []
-        for candidate in request.candidates:
-            other = value_of(self.blobs.get(candidate.art))
+        for candidate, distance, reach in zip(request.candidates, distances, reaches, strict=True):
             found.append(
                 evidence.EvidenceRecord(
                     node=candidate.node,
@@ -111,14 +119,13 @@ class ScriptedTrainer:
                     before=request.before,
                     trained=request.trained,
                     lag=candidate.lag,
-                    own_e9=to_e9(10.0),
-                    reach_e9=to_e9(abs(other - a)),
-                    rho_e9=to_e9(10.0),
+                    own_e9=own,
+                    reach_e9=reach,
+                    rho_e9=rho,
                     g_e9=0,
-                    scale_before_e9=request.scale_e9,
-                    scale_e9=to_e9(1.0),
-                    d_e9=to_e9(abs(other - x)),
-                    tau_e9=to_e9(10.0),
+                    scale_e9=scales[0],
+                    d_e9=distance,
+                    tau_e9=tau,
                     r_before_e9=candidate.r_e9,
                     s_before_e9=candidate.s_e9,
                     metropolis_e9=candidate.metropolis_e9,
@@ -151,7 +158,6 @@ class ScriptedTrainer:
                 )
                 for r in judged
             ),
-            scale_e9=to_e9(1.0),
             step_e9=10**9,
             before={"nearness": -abs(x)},
             after={"nearness": -abs(value_of(self.blobs.get(digest)))},

@@ -33,7 +33,6 @@ def record(**changes) -> EvidenceRecord:
         "reach_e9": 900_000_000,
         "rho_e9": 900_000_000,
         "g_e9": 2_000_000,
-        "scale_before_e9": 0,
         "scale_e9": 3_000_000,
         "d_e9": 800_000_000,
         "tau_e9": 800_000_000,
@@ -49,7 +48,7 @@ def one_round(gains, distances, **shared) -> list[EvidenceRecord]:
     """Consistent records of one round, as a worker makes them."""
     trusts = [UNIT_E9 // 2] * len(gains)
     tau, rho = evidence.bounds(distances, distances, 400_000_000, trusts)
-    scale = evidence.running_scale(0, gains, trusts)
+    scales = evidence.gain_scales(gains, trusts)
     return [
         record(
             node=chr(97 + i) * 32,
@@ -61,7 +60,7 @@ def one_round(gains, distances, **shared) -> list[EvidenceRecord]:
             scale_e9=scale,
             **shared,
         )
-        for i, (gain, distance) in enumerate(zip(gains, distances, strict=True))
+        for i, (gain, distance, scale) in enumerate(zip(gains, distances, scales, strict=True))
     ]
 
 
@@ -147,11 +146,25 @@ def test_distrusted_peers_keep_a_faint_voice():
     assert trusted_median([7, 8, 9], [0, 0, 0]) == 8
 
 
-def test_running_scale():
+def test_the_scale_of_a_gain_is_this_rounds_own():
     trusts = [UNIT_E9 // 2] * 3
-    assert evidence.running_scale(0, [-3000, 2000, 1000], trusts) == 2965
-    assert evidence.running_scale(1000, [-3000, 2000, 1000], trusts) == 1393
-    assert evidence.running_scale(1000, [], []) == 1000
+    assert evidence.gain_scales([-3000, 2000, 1000], trusts) == (1482, 1482, 2965)
+    assert evidence.gain_scales([-(10**15), 2000, 1000], trusts)[0] == 1482
+    assert evidence.gain_scales([-3000], trusts[:1]) == (4447,)
+    assert evidence.gain_scales([], []) == ()
+
+
+def test_one_of_two_neighbours_is_not_cast_out_for_having_other_patients():
+    """Heart disease, va in its first round: Cleveland is four times as far as Switzerland."""
+    own, near, far = 300_000_000, 153_000_000, 571_000_000
+    tau, _ = evidence.bounds([near, far], [near, far], own, [UNIT_E9 // 2] * 2)
+    assert evidence.geometric(far, tau) == UNIT_E9
+
+
+def test_a_model_far_beyond_the_own_step_is_still_suspect():
+    own, near, far = 318_000_000, 386_000_000, 2_948_000_000
+    tau, _ = evidence.bounds([near, near, far], [near, near, far], own, [UNIT_E9 // 2] * 3)
+    assert evidence.geometric(far, tau) < UNIT_E9 // 2
 
 
 def test_a_round_without_contradiction_agrees():

@@ -9,14 +9,16 @@ the stored element type. A part of weight 0 is never read, so whatever its bytes
 one bit of the result depends on them.
 
 Inputs are memory-mapped and walked in blocks that fit a second-level cache; pages already
-used are given back, so that the resident memory does not grow with the model.
+used are given back, so that the resident memory does not grow with the model. Hashing and
+writing what is finished takes a second thread, in the same order.
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,8 +30,10 @@ from konsil.protocol.errors import LocalProtocolError, ManifestRefused, StorageE
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
     from io import FileIO
     from pathlib import Path
+    from types import TracebackType
 
     from konsil.protocol.digest import Digest
 
@@ -39,6 +43,9 @@ UNIT_E9 = 10**9
 BLOCK_ELEMENTS = 1 << 15
 """Elements mixed at a time: two float64 rows of this length fit a second-level cache."""
 
+_PIECE_BLOCKS = 8
+_PIECES = 4
+"""Finished pieces, of so many blocks each, that may wait to be hashed and written."""
 _DROP_BYTES = 4 << 20
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -142,51 +149,100 @@ def _require_one_architecture(sources: Sequence[_Source], not_mixed: Collection[
             raise ManifestRefused(f"{source.path} has other tensors than {first.path}")
 
 
+class _Output:
+    """Hashes and writes pieces in the order in which they are emitted, in a thread of its own."""
+
+    def __init__(self, file: FileIO | None) -> None:
+        self._file = file
+        self._state = hashlib.sha256()
+        self._waiting: deque[Future[None]] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mixing")
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def emit(self, data: bytes | memoryview) -> None:
+        """Take over `data`, which must not change any more. Raises what an earlier piece did."""
+        self._waiting.append(self._thread.submit(self._put, data))
+        while len(self._waiting) > _PIECES:
+            self._waiting.popleft().result()
+
+    def digest(self) -> Digest:
+        """The SHA-256 of all pieces, once they are written."""
+        while self._waiting:
+            self._waiting.popleft().result()
+        return self._state.digest()
+
+    def _put(self, data: bytes | memoryview) -> None:
+        self._state.update(data)
+        written = 0 if self._file else len(data)
+        while self._file and written < len(data):
+            written += self._file.write(data[written:])
+
+
 def _write(sources: Sequence[_Source], file: FileIO | None, not_mixed: frozenset[str]) -> Digest:
-    state = hashlib.sha256()
-
-    def emit(data: bytes | memoryview) -> None:
-        state.update(data)
-        written = 0 if file else len(data)
-        while file and written < len(data):
-            written += file.write(data[written:])
-
-    emit(sources[0].head)
     used = [source for source in sources if source.weight != 0.0]
-    for name, spec in sources[0].specs.items():
-        element = _ELEMENTS.get(spec.dtype)
-        if element is None or name in not_mixed:
-            _copy(sources[0], spec, emit)
-        else:
-            _blend(used, name, element, emit)
-    return state.digest()
+    with _Output(file) as output:
+        output.emit(sources[0].head)
+        for name, spec in sources[0].specs.items():
+            element = _ELEMENTS.get(spec.dtype)
+            if element is None or name in not_mixed:
+                _copy(sources[0], spec, output)
+            else:
+                _blend(used, name, element, output)
+        return output.digest()
 
 
-def _copy(source: _Source, spec: tensors.TensorSpec, emit: _Emit) -> None:
+def _copy(source: _Source, spec: tensors.TensorSpec, output: _Output) -> None:
     for begin in range(spec.begin, spec.end, _DROP_BYTES):
         end = min(begin + _DROP_BYTES, spec.end)
-        emit(source.view(begin, end, _BYTES).data)
+        # A copy, because the pages below it are given back before it is written.
+        output.emit(source.view(begin, end, _BYTES).tobytes())
         source.drop(end)
 
 
-def _blend(sources: Sequence[_Source], name: str, element: _Element, emit: _Emit) -> None:
-    """Emit the weighted sum of one tensor, block by block."""
-    block = BLOCK_ELEMENTS * element.stored.itemsize
+def _blend(sources: Sequence[_Source], name: str, element: _Element, output: _Output) -> None:
+    """Emit the weighted sum of one tensor, piece by piece."""
+    whole = _PIECE_BLOCKS * BLOCK_ELEMENTS * element.stored.itemsize
     size = sources[0].specs[name].end - sources[0].specs[name].begin
     total = np.empty(BLOCK_ELEMENTS)
     term = np.empty(BLOCK_ELEMENTS)
-    for offset in range(0, size, block):
-        count = min(block, size - offset) // element.stored.itemsize
-        for position, source in enumerate(sources):
-            begin = source.specs[name].begin + offset
-            end = min(begin + block, source.specs[name].end)
-            row = (term if position else total)[:count]
-            element.widen(source.view(begin, end, element.stored), row)
-            np.multiply(row, source.weight, out=row)
-            if position:
-                np.add(total[:count], row, out=total[:count])
-            source.drop(end)
-        emit(element.narrow(total[:count]).view(np.uint8).data)
+    for offset in range(0, size, whole):
+        piece = np.empty(min(whole, size - offset) // element.stored.itemsize, element.stored)
+        for first in range(0, len(piece), BLOCK_ELEMENTS):
+            mixed = piece[first : first + BLOCK_ELEMENTS]
+            start = offset + first * element.stored.itemsize
+            _sum(sources, name, start, element, total[: len(mixed)], term[: len(mixed)])
+            mixed[:] = element.narrow(total[: len(mixed)])
+        output.emit(piece.view(np.uint8).data)
+
+
+def _sum(
+    sources: Sequence[_Source],
+    name: str,
+    offset: int,
+    element: _Element,
+    total: Doubles,
+    term: Doubles,
+) -> None:
+    """The weighted sum of one block, `offset` bytes into the tensor, into `total`."""
+    for position, source in enumerate(sources):
+        begin = source.specs[name].begin + offset
+        end = begin + len(total) * element.stored.itemsize
+        row = term if position else total
+        element.widen(source.view(begin, end, element.stored), row)
+        np.multiply(row, source.weight, out=row)
+        if position:
+            np.add(total, row, out=total)
+        source.drop(end)
 
 
 def _widen_plain(stored: Array, out: Doubles) -> None:
@@ -226,7 +282,6 @@ class _Element:
     narrow: Callable[[Doubles], Array]
 
 
-_Emit: TypeAlias = Callable[[bytes | memoryview], None]
 _BYTES = np.dtype(np.uint8)
 _ELEMENTS = {
     "F64": _Element(np.dtype("<f8"), _widen_plain, _narrow_to("<f8")),

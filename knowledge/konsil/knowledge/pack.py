@@ -34,7 +34,9 @@ def save(model: Mapping[str, torch.Tensor], path: Path) -> Digest:
     try:
         path.write_bytes(data)
     except OSError as fault:
-        raise StorageError(f"cannot write {path}: {fault.strerror}") from fault
+        raise StorageError(
+            f"cannot write {path}: {fault.strerror}", hint="free some space, then start again"
+        ) from fault
     return sha256(data)
 
 

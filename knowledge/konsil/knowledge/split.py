@@ -95,7 +95,7 @@ def dirichlet(
 def pathological(
     labels: Labels, patients: Sequence[str], sites: int, seed: int, *, classes_each: int
 ) -> list[Places]:
-    """Each site gets patients of `classes_each` classes only, dealt in turns.
+    """Each site gets patients of `classes_each` classes only; the classes go round.
 
     Raises `ConfigError` when the sites cannot take every class.
     """
@@ -106,7 +106,7 @@ def pathological(
         raise ConfigError(f"{sites} sites of {classes_each} classes cannot hold {len(found)}")
     takers: dict[int, list[int]] = {int(label): [] for label in found}
     for turn in range(sites * classes_each):
-        takers[int(found[turn % len(found)])].append(turn % sites)
+        takers[int(found[turn % len(found)])].append(turn // classes_each)
     site_of: dict[str, int] = {}
     for label, its_sites in takers.items():
         mine = [patient for patient, its in label_of.items() if its == label]

@@ -35,6 +35,8 @@ class TabularOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     dataset: str = "breast_cancer"
     """`breast_cancer`, `heart_disease`, or the path of a CSV file (relative to the home)."""
+    name: str = ""
+    """What the consortium calls this task, the same everywhere; by default after the data set."""
     model: str = "logistic"
     """`logistic`, or `mlp:16`, `mlp:64-32`: the widths of the hidden layers."""
     site: int | str | None = None
@@ -71,7 +73,7 @@ def build(config: TaskConfig) -> Task:
     hidden = _widths(options.model)
     inputs, outputs = train.inputs.shape[1], len(train.classes)
     return Task(
-        name=f"tabular/{_title(options.dataset)}/{options.model}",
+        name=options.name or f"tabular/{Path(options.dataset).stem}/{options.model}",
         classes=train.classes,
         model=_network(inputs, hidden, outputs),
         train=standardised(train, train),
@@ -252,7 +254,3 @@ def _network(inputs: int, hidden: tuple[int, ...], outputs: int) -> Callable[[],
         return nn.Sequential(*layers, nn.Linear(width, outputs))
 
     return make
-
-
-def _title(dataset: str) -> str:
-    return Path(dataset).stem

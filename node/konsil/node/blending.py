@@ -53,6 +53,10 @@ class Blending:
         self._not_mixed = tuple(not_mixed)
         self._path = scratch / "mix.safetensors"
         self._blended: tuple[tuple[integrate.Coefficient, ...], Digest] = ((), b"")
+        # What goes into the ledger by its digest must be the bytes of that digest.
+        held = [candidate.art for candidate in request.candidates if blobs.has(candidate.art)]
+        for digest in (request.before, request.trained, *held):
+            blobs.check(digest)
         self._before = load(blobs.path(request.before))
         self._trained = load(blobs.path(request.trained))
         self._names = [name for name in self._before if name not in self._not_mixed]
@@ -77,7 +81,6 @@ class Blending:
             ),
             not_mixed=self._not_mixed,
             judged=tuple(_judged(record) for record in final),
-            scale_e9=final[0].scale_e9 if final else self._request.scale_e9,
             step_e9=step,
             before=self._judge.measure(self._trained),
             after=self._judge.measure(load(self._blobs.path(out))),
@@ -103,7 +106,7 @@ class Blending:
             reaches.append(to_e9(received.distance(before)))
         tau, rho = evidence.bounds(distances, reaches, own, trusts)
         gains = self._gains(reaches, rho)
-        scale = evidence.running_scale(self._request.scale_e9, gains, trusts)
+        scales = evidence.gain_scales(gains, trusts)
         shares = _shares(self._candidates, {self._request.before, self._request.trained})
         return tuple(
             evidence.recompute(
@@ -119,7 +122,6 @@ class Blending:
                     reach_e9=reach,
                     rho_e9=rho,
                     g_e9=gain,
-                    scale_before_e9=self._request.scale_e9,
                     scale_e9=scale,
                     d_e9=distance,
                     tau_e9=tau,
@@ -133,8 +135,8 @@ class Blending:
                     step_e9=UNIT_E9,
                 )
             )
-            for candidate, distance, reach, gain, share in zip(
-                self._candidates, distances, reaches, gains, shares, strict=True
+            for candidate, distance, reach, gain, scale, share in zip(
+                self._candidates, distances, reaches, gains, scales, shares, strict=True
             )
         )
 

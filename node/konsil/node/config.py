@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from konsil.protocol.errors import ConfigError
+from konsil.protocol.identity import peer_id
 from konsil.protocol.members import Charter0, Member
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from konsil.protocol.genesis import Author
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0 * 365)]
@@ -134,6 +137,36 @@ def _check_members(config: NodeConfig, path: Path) -> None:
             " - at `$.members`",
             hint="append HOME/member.toml of every member, this one included",
         )
+
+
+def check_addresses(config: NodeConfig, path: Path) -> None:
+    """Raise `ConfigError` naming the first address that a real network cannot use."""
+    from konsil.node.address import endpoint
+
+    places = {f"$.node.listen[{i}]": one for i, one in enumerate(config.node.listen)}
+    for i, member in enumerate(config.members):
+        places |= {f"$.members[{i}].addresses[{j}]": a for j, a in enumerate(member.addresses)}
+    for place, address in places.items():
+        try:
+            endpoint(address)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error.message} - at `{place}`", hint=error.hint) from error
+
+
+def check_identity(config: NodeConfig, author: Author, path: Path) -> None:
+    """Raise `ConfigError` unless this node's row of the member list is that of its own ledger."""
+    me = config.me()
+    for what, said, own in (
+        ("name", me.name, author.name),
+        ("consortium", config.consortium.name, author.consortium),
+        ("node id", me.node, author.node),
+        ("peer id", me.peer, peer_id(author.keys["peer"].raw)),
+    ):
+        if said != own:
+            raise ConfigError(
+                f"{path}: the {what} of this home is `{own}`, not `{said}`",
+                hint="HOME/member.toml has its row of the member list",
+            )
 
 
 def _check_edges(config: NodeConfig, path: Path) -> None:

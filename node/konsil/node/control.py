@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from konsil.node.durable import storage_error
 from konsil.node.paths import Home
 from konsil.protocol.errors import ConfigError, KonsilError, UnreachableError, UsageError
 
@@ -41,18 +42,13 @@ async def serve_control(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer questions until cancelled. Raises `ConfigError` when the path cannot be bound."""
-    with _reachable(home.socket) as path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-        old = os.umask(0o077)
-        try:
-            await listening.bind(path)
-        finally:
-            os.umask(old)
-        os.chmod(path, stat.S_IRWXU)
-        listening.listen(16)
+    """Answer questions until cancelled. Raises `StorageError` when the path cannot be bound."""
+    listening = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    try:
+        with _reachable(home.socket) as path:
+            await _bind(listening, path)
+    except OSError as error:
+        raise storage_error(home.socket, error) from error
 
     async def answer_one(stream: trio.SocketStream) -> None:
         async with stream:
@@ -67,6 +63,19 @@ async def serve_control(
     finally:
         with _reachable(home.socket) as path, contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+async def _bind(listening: trio.socket.SocketType, path: str) -> None:
+    """Listen at `path`, open to its owner only; what a killed node left there goes."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    old = os.umask(0o077)
+    try:
+        await listening.bind(path)
+    finally:
+        os.umask(old)
+    os.chmod(path, stat.S_IRWXU)
+    listening.listen(16)
 
 
 async def _answer(stream: trio.SocketStream, verbs: Mapping[str, Answer], log: Log) -> None:

@@ -27,6 +27,7 @@ from konsil.node.admission import Admitted, admit
 from konsil.node.answers import Answers
 from konsil.node.blobs import BlobStore
 from konsil.node.chronicle import Chronicle
+from konsil.node.config import check_identity
 from konsil.node.control import serve_control
 from konsil.node.dialling import Dialling
 from konsil.node.herald import Herald
@@ -45,6 +46,7 @@ from konsil.node.supervise import Service, supervise
 from konsil.node.trainer import Trainer
 from konsil.node.transport import SESSION_PROTOCOL, Transport
 from konsil.node.worker_messages import Open
+from konsil.protocol.errors import ConfigError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello
 
@@ -89,7 +91,7 @@ class Daemon:
         self.shelf = restore_shelf(journal, blobs, memory, me.node, limits)
         self.trainer = Trainer(self._opening(), log, timeout_s=config.training.timeout_s)
         press = Press(
-            self.roster, keys["art"], blobs, self.chronicle, self.shelf, limits, self._tell
+            self.roster, keys["art"], blobs, self.chronicle, self.shelf, limits, self._tell, log
         )
         self.learner = Learner(
             config, self.trainer, self.chronicle, self.shelf, memory, press, self._neighbours, log
@@ -122,6 +124,8 @@ class Daemon:
         self._dialling = Dialling(transport, self.roster, graph, jitter, log)
         self._serving = Serving(self.shelf, limits, log)
         self._linked = trio.Event()
+        if self._neighbour_count == 0:
+            self._linked.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until `stop` is set or the task is cancelled; then close what was opened."""
@@ -233,7 +237,10 @@ class Daemon:
 
 
 def open_journal(home: Home, config: NodeConfig, keys: KeySet, log: Log) -> Journal:
-    """The home's ledger, recovered and locked; notices go to the log."""
+    """The home's ledger, recovered and locked; notices go to the log.
+
+    Raises as `Journal.open` does, and `ConfigError` when the ledger is somebody else's.
+    """
 
     def trace(mark: str) -> None:
         log.debug("journal", mark=mark)
@@ -246,6 +253,11 @@ def open_journal(home: Home, config: NodeConfig, keys: KeySet, log: Log) -> Jour
         charter=config.charter().digest(),
         trace=trace,
     )
+    try:
+        check_identity(config, journal.author, home.config)
+    except ConfigError:
+        journal.close()
+        raise
     for notice in journal.notices:
         log.warning("journal.notice", notice=notice)
     return journal

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import trio
-from konsil.trust.reading import read_entries
 
 from konsil.node.blobs import BlobStore
 from konsil.node.config import NodeConfig, read_config
@@ -24,6 +23,7 @@ from konsil.protocol import entries, envelope
 from konsil.protocol.artifact import read_statement
 from konsil.protocol.entries import ArtifactIntegrate, ArtifactPublish, ArtifactReceive, ModelTrain
 from konsil.protocol.errors import ConfigError, IncompleteError, StorageError, UsageError
+from konsil.trust.reading import read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -45,6 +45,7 @@ class FileStore:
         self._pending = pending
         self._edge = edge
         self._checkpoint = checkpoint
+        self._bundle: tuple[int, list[bytes]] = (-1, [])
         self._lock = threading.RLock()
         self._rolling = threading.Lock()
 
@@ -83,11 +84,11 @@ class FileStore:
             if index >= self._tail.start:
                 return self._pending[index - self._tail.start]
         number, place = divmod(index, tiles.WIDTH)
-        path = self.folder / tiles.bundle_path(number)
-        try:
-            return tiles.read_bundle(read(path))[place][1]
-        except EncodingRefused as error:
-            raise VerificationError(f"{path}: {error.message}") from error
+        held = self._bundle
+        if held[0] != number:
+            # One bundle is kept, because entries are mostly read in order.
+            held = self._bundle = (number, self._read_bundle(number))
+        return held[1][place]
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree. Raises `VerificationError` for a malformed tile."""
@@ -110,6 +111,13 @@ class FileStore:
         """Closes the tail."""
         with self._lock:
             self._tail.close()
+
+    def _read_bundle(self, number: int) -> list[bytes]:
+        path = self.folder / tiles.bundle_path(number)
+        try:
+            return [entry for _, entry in tiles.read_bundle(read(path))]
+        except EncodingRefused as error:
+            raise VerificationError(f"{path}: {error.message}") from error
 
     def _roll(self, *, wait: bool) -> None:
         if not self._rolling.acquire(blocking=wait):

@@ -19,7 +19,7 @@ from konsil.node.shelf import Held, Shelf
 from konsil.node.worker_messages import Check, Checked
 from konsil.protocol import records
 from konsil.protocol.entries import ArtifactReceive, ArtifactReject, Body, TrustUpdate
-from konsil.protocol.errors import TaskError, VerificationError
+from konsil.protocol.errors import ConfigError, TaskError, VerificationError
 from konsil.trust import gate, score
 from konsil.trust.gate import Penalty
 
@@ -62,7 +62,7 @@ class Intake:
         try:
             question = Check(path=str(path), architecture=architecture)
             checked = await self._trainer.ask(question, Checked)
-        except TaskError as error:
+        except (TaskError, ConfigError) as error:
             self._log.warning("artifact.unchecked", error=error.diagnostics())
             return
         if checked.reasons:

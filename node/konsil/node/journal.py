@@ -216,6 +216,4 @@ def _lock(folder: Path) -> int:
         else:
             return handle
     os.close(handle)
-    raise StorageError(
-        f"{path}: another process writes this ledger", hint="stop that node first"
-    )
+    raise StorageError(f"{path}: another process writes this ledger", hint="stop that node first")

@@ -34,7 +34,7 @@ from konsil.trust import weights
 from konsil.trust.fixed import to_e9
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from konsil.node.chronicle import Chronicle
     from konsil.node.config import NodeConfig
@@ -60,8 +60,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 class Arrivals:
     """Who delivered something new (or something refused) since the last mix."""
 
-    def __init__(self) -> None:
-        self.delivered: set[str] = set()
+    def __init__(self, delivered: Iterable[str] = ()) -> None:
+        self.delivered = set(delivered)
         self.silent: set[str] = set()
         self._news = trio.Event()
 
@@ -107,10 +107,12 @@ class Learner:
         self.metrics: dict[str, float] = {}
         self.opened: Opened | None = None
         self.ready = trio.Event()
-        self.arrivals = Arrivals()
         self.memory = memory
         self._config = config
         self._me = config.me().node
+        # What came before a restart and was not mixed yet has been delivered all the same.
+        waiting = shelf.fresh(KIND, without=self._me)
+        self.arrivals = Arrivals(held.head.publisher for held in waiting)
         self._trainer = trainer
         self._chronicle = chronicle
         self._shelf = shelf
@@ -167,6 +169,7 @@ class Learner:
                 await trio.sleep(RETRY_S * attempt)
             except ConfigError as error:
                 self.task_error = error.diagnostics()
+                self._log.error("task.failed", attempt=attempt, error=self.task_error)
                 break
             else:
                 self.task_error = None
@@ -245,7 +248,6 @@ class Learner:
             node=self._me,
             round=memory.round,
             kind=KIND,
-            scale_e9=memory.scale_e9,
             candidates=candidates,
         )
         mixed = await self._trainer.ask(question, Mixed)

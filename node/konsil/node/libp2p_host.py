@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.exceptions import StreamFailure
@@ -25,36 +24,36 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError, IOException
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
-from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.exceptions import HandshakeFailure
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import (
     FLAG_SYN,
     HEADER_SIZE,
+    TYPE_DATA,
     TYPE_PING,
     TYPE_WINDOW_UPDATE,
     YAMUX_HEADER_FORMAT,
     Yamux,
+    YamuxStream,
 )
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.transport.upgrader import TransportUpgrader
 
-from konsil.node.libp2p_tcp import MemberTcp, Socket
+from konsil.node.libp2p_noise import MemberNoise, MemberSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from libp2p.abc import IMuxedConn, INetConn, INetStream, IRawConnection, ISecureConn
-    from libp2p.crypto.keys import KeyPair
+    from libp2p.abc import IMuxedConn, INetConn, INetStream, ISecureConn
     from libp2p.peer.envelope import Envelope
 
     from konsil.node.libp2p_guard import Guard
+    from konsil.node.libp2p_tcp import MemberTcp, Socket
 
 CONNECTIONS = 256
 """Connections of one host, half-open ones included; below the usual limit of descriptors."""
@@ -66,6 +65,10 @@ BUFFERED_BYTES = 64 * 1024 * 1024
 """Unread bytes on one connection; only a peer that ignores flow control gets there."""
 CREDIT_BYTES = 128 * 1024
 """Receive credit is returned in portions of half the initial window, not for every read."""
+WINDOW_BYTES = 4 * 1024 * 1024
+"""Largest receive window of a stream; libp2p would let each grow to 16 MiB of unread bytes."""
+BODY_S = 60.0
+"""How long the rest of a frame may take."""
 GOODBYE_S = 0.5
 """How long a connection may take to close politely."""
 FIRST_PING_S = 0.5
@@ -122,12 +125,31 @@ class LiveYamux(Yamux):
     def _credit(self, update: bytes) -> bytes:
         """The window update to send now, empty while less than `CREDIT_BYTES` are due."""
         _, _, _, stream, increment = struct.unpack(YAMUX_HEADER_FORMAT, update)
-        due = self._withheld.pop(stream, 0) + increment
+        due = self._withheld.pop(stream, 0) + increment - self._trim(stream, increment)
         if due >= CREDIT_BYTES:
             return struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_WINDOW_UPDATE, 0, stream, due)
         self._withheld = {open_: n for open_, n in self._withheld.items() if open_ in self.streams}
         self._withheld[stream] = due
         return b""
+
+    def _trim(self, stream_id: int, increment: int) -> int:
+        """Take back what libp2p just let a window grow beyond `WINDOW_BYTES`; how much it was."""
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.target_recv_window <= WINDOW_BYTES:
+            return 0
+        excess = min(stream.target_recv_window - WINDOW_BYTES, increment)
+        stream.target_recv_window = WINDOW_BYTES
+        stream.recv_window -= excess
+        return excess
+
+    async def write_data(self, stream: YamuxStream, data: memoryview) -> None:
+        """Write `data`, for which the peer's window has room, as one frame of `stream`.
+
+        libp2p would cut it into frames of 64 KiB and take three locks for each.
+        """
+        stream.send_window -= len(data)
+        head = struct.pack(YAMUX_HEADER_FORMAT, 0, TYPE_DATA, 0, stream.stream_id, len(data))
+        await self._write_frame(b"".join((head, data)))
 
     async def _read_data_body(self, length: int) -> bytes:
         """Read the body of a data frame, unless the peer overfills our buffers.
@@ -138,7 +160,11 @@ class LiveYamux(Yamux):
         try:
             if length + sum(map(len, self.stream_buffers.values())) > BUFFERED_BYTES:
                 raise ConnectionClosedError("the peer ignores flow control")
-            return await super()._read_data_body(length)
+            with trio.fail_after(BODY_S):
+                body = await self.secured_conn.read(length)
+            if len(body) < length:
+                raise ConnectionClosedError("the connection ended inside a frame")
+            return body
         except Exception:
             await self._cleanup_on_error()
             raise
@@ -157,13 +183,17 @@ class LiveYamux(Yamux):
                 self._doubted = trio.Event()
                 self._ping_event = trio.Event()
                 heard = self.wire.received
-                nursery.start_soon(self._guard.contain, "ping", str(self.peer_id), self._ping)
+                nursery.start_soon(self._contained_ping)
                 with trio.move_on_after(self._liveness.timeout_s):
                     await self._ping_event.wait()
                 alive = self._ping_event.is_set() or self.wire.received > heard
                 misses = 0 if alive else misses + 1
                 pause = self._liveness.interval_s if alive else 0.0
             await self.wire.close()
+
+    async def _contained_ping(self) -> None:
+        gone = self.wire.closed.is_set
+        await self._guard.contain("ping", str(self.peer_id), self._ping, expected=gone)
 
     async def _ping(self) -> None:
         self._ping_id += 1
@@ -183,44 +213,10 @@ class LiveMuxing(MuxerMultistream):
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         """The muxed connection on top of a secured one."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        wire: Socket = conn.wire  # type: ignore[attr-defined]  # set by MemberNoise
-        muxed = LiveYamux(conn, peer_id, wire=wire, liveness=self._liveness, guard=self._guard)
+        if not isinstance(conn, MemberSession):
+            raise HandshakeFailure("a connection that did not pass the check of membership")
+        muxed = LiveYamux(conn, peer_id, wire=conn.wire, liveness=self._liveness, guard=self._guard)
         return self._annotate_connection(muxed, conn, protocol)
-
-
-class MemberNoise(NoiseTransport):
-    """Noise that ends with a check of membership: a stranger never gets past the handshake."""
-
-    def __init__(
-        self,
-        key_pair: KeyPair,
-        admit: Callable[[str], str],
-        refused: Callable[[str, str], None],
-    ) -> None:
-        super().__init__(key_pair, create_noise_key_pair().private_key)
-        self._ask = admit
-        self._refused = refused
-
-    async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
-        """Handshake as responder; raises HandshakeFailure for a stranger."""
-        return await self._admit(await super().secure_inbound(conn), conn)
-
-    async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
-        """Handshake as initiator; raises HandshakeFailure for a stranger."""
-        return await self._admit(await super().secure_outbound(conn, peer_id), conn)
-
-    async def _admit(self, secured: ISecureConn, conn: IRawConnection) -> ISecureConn:
-        remote = secured.get_remote_peer()
-        reason = "it uses our own key" if remote == self.local_peer else self._ask(str(remote))
-        if reason:
-            self._refused(str(remote), reason)
-            await secured.close()
-            raise HandshakeFailure(f"{remote}: {reason}")
-        if not isinstance(conn, RawConnection) or not isinstance(conn.stream, Socket):
-            raise HandshakeFailure("a connection that is not one of our sockets")
-        conn.stream.trusted = True
-        secured.wire = conn.stream  # type: ignore[attr-defined]  # read by LiveMuxing
-        return secured
 
 
 class ForgetfulPeerStore(PeerStore):

@@ -15,17 +15,20 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.network.stream.net_stream import NetStream
-from libp2p.stream_muxer.yamux.yamux import YamuxStream
+from libp2p.security.noise.io import MAX_PLAINTEXT_LENGTH
+from libp2p.stream_muxer.yamux.yamux import HEADER_SIZE, YamuxStream
+
+from konsil.node.libp2p_host import LiveYamux
 
 if TYPE_CHECKING:
     from libp2p.abc import INetStream
 
     from konsil.node.transport import Tap
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 1024 * 1024
 """One read from libp2p; it answers every read with work, so small reads are disastrous."""
-WRITE_BYTES = 1024 * 1024
-"""One write to libp2p; it cuts frames of just under 64 KiB, so 64 KiB would make two."""
+WRITE_BYTES = 4 * MAX_PLAINTEXT_LENGTH - HEADER_SIZE
+"""One frame: with its header it fills whole Noise messages, and others wait only so long."""
 LINGER_S = 5.0
 """How long a closed stream waits for the peer's end before it is reset."""
 LINGER_BYTES = 64 * 1024
@@ -42,12 +45,16 @@ class Libp2pStream:
     def __init__(self, stream: INetStream, spawn: Spawn, tap: Tap | None) -> None:
         if not isinstance(stream, NetStream) or not isinstance(stream.muxed_stream, YamuxStream):
             raise TypeError("a libp2p stream on yamux is needed")
+        if not isinstance(stream.muxed_stream.conn, LiveYamux):
+            raise TypeError("a stream on our own yamux is needed")
         self._gone = trio.Event()
         self._stream = stream
         self._muxed = stream.muxed_stream
+        self._yamux = stream.muxed_stream.conn
         self._spawn = spawn
         self._tap = tap
         self._held = b""
+        self._at = 0
         self._ended = False
         self._closed = False
         self._sending = trio.Lock()
@@ -56,11 +63,12 @@ class Libp2pStream:
         """The next bytes; empty at the end. Raises `trio.BrokenResourceError` when broken."""
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
-        if not self._held and not self._ended:
-            self._held = await self._read()
+        if self._at == len(self._held) and not self._ended:
+            self._held, self._at = await self._read(), 0
             if self._tap and self._held:
                 self._tap("in", self._held)
-        data, self._held = self._held[:max_bytes], self._held[max_bytes:]
+        data = self._held[self._at : self._at + max_bytes]
+        self._at += len(data)
         return data
 
     async def _read(self) -> bytes:
@@ -85,7 +93,7 @@ class Libp2pStream:
             while rest:
                 piece = rest[: min(await self._room(), WRITE_BYTES)]
                 try:
-                    await self._stream.write(data if len(piece) == len(data) else bytes(piece))
+                    await self._yamux.write_data(self._muxed, piece)
                 except BaseLibp2pError as error:
                     raise trio.BrokenResourceError(str(error)) from error
                 rest = rest[len(piece) :]
@@ -132,7 +140,7 @@ class Libp2pStream:
 
     async def _part(self) -> None:
         """End our side, give the peer a moment to end its own, then make sure."""
-        spare = LINGER_BYTES - len(self._held)
+        spare = LINGER_BYTES - (len(self._held) - self._at)
         try:
             with trio.move_on_after(LINGER_S):
                 await self.send_eof()

@@ -19,13 +19,13 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.transport.exceptions import OpenConnectionError
+from multiaddr import Multiaddr
 
+from konsil.node.address import endpoint
 from konsil.protocol.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    from multiaddr import Multiaddr
 
     from konsil.node.libp2p_guard import Guard
 
@@ -33,35 +33,19 @@ READ_BYTES = 128 * 1024
 """One read from a socket: two Noise messages, so that most messages cost one system call."""
 STRANGER_BYTES = 64 * 1024
 """What a connection may send before its handshake has named a member."""
+STRANGERS_PER_HOST = 64
+"""Connections from one address that have not named a member; the oldest makes room."""
 AFTERLIFE_S = 0.5
 """How long the upgrade of an accepted connection may tidy up after its socket closed."""
 
-Endpoint = tuple[str, int, int]
-"""Host, port and address family (`AF_INET`, `AF_INET6` or `AF_UNSPEC`)."""
 
-_FAMILIES = {
-    "ip4": socket.AF_INET,
-    "ip6": socket.AF_INET6,
-    "dns4": socket.AF_INET,
-    "dns6": socket.AF_INET6,
-    "dns": socket.AF_UNSPEC,
-}
-
-
-def endpoint(address: str | Multiaddr) -> Endpoint:
-    """Where a multiaddr such as /ip4/192.0.2.7/tcp/4001 or /dns4/a.example/tcp/4001 points.
-
-    Raises `ConfigError` naming the address when it is not host and TCP port.
-    """
-    parts = str(address).strip("/").split("/")
-    if len(parts) < 4 or parts[0] not in _FAMILIES or parts[2] != "tcp":
-        raise ConfigError(
-            f"{address} is not an address konsil can use",
-            hint="write /ip4/<address>/tcp/<port> or /dns4/<name>/tcp/<port>",
-        )
-    if not parts[3].isdigit() or int(parts[3]) > 65535 or len(parts) not in (4, 6):
-        raise ConfigError(f"{address} has no usable TCP port", hint="a number from 0 to 65535")
-    return parts[1], int(parts[3]), _FAMILIES[parts[0]]
+def to_peer(address: str, peer: str) -> Multiaddr:
+    """`address` without its peer id. Raises `ConfigError` when it names another than `peer`."""
+    host, port, _ = endpoint(address)
+    parts = address.strip("/").split("/")
+    if parts[4:] not in ([], ["p2p", peer]):
+        raise ConfigError(f"{address} names another peer", hint=f"we look for {peer}")
+    return Multiaddr(f"/{parts[0]}/{host}/tcp/{port}")
 
 
 async def bind(listen: Sequence[str]) -> dict[str, trio.SocketListener]:
@@ -94,7 +78,7 @@ class Meter:
     def __init__(self) -> None:
         self.written = 0
         self.read = 0
-        self.open: set[Socket] = set()
+        self.open: dict[Socket, None] = {}
 
 
 class Socket(ReadWriteCloser):
@@ -113,7 +97,9 @@ class Socket(ReadWriteCloser):
         self._meter = meter
         self._sending = trio.Lock()
         self._held = bytearray()
-        meter.open.add(self)
+        address = self.get_remote_address()
+        self.host = address[0] if address else ""
+        meter.open[self] = None
 
     async def write(self, data: bytes) -> None:
         """Send all of `data`."""
@@ -156,7 +142,7 @@ class Socket(ReadWriteCloser):
     async def close(self) -> None:
         """Close the socket at once; every pending read and write fails."""
         self.closed.set()
-        self._meter.open.discard(self)
+        self._meter.open.pop(self, None)
         await self._stream.aclose()
 
     def get_remote_address(self) -> tuple[str, int] | None:
@@ -272,14 +258,25 @@ class Door(IListener):
                         self._guard.note("accept", "", error)
                         await trio.sleep(0.1)
                     else:
-                        nursery.start_soon(self._serve, Socket(stream, self._meter))
+                        accepted = Socket(stream, self._meter)
+                        await self._make_room(accepted)
+                        nursery.start_soon(self._serve, accepted)
+
+    async def _make_room(self, accepted: Socket) -> None:
+        """Close the oldest silent connection of a host that opens too many."""
+        host = accepted.host
+        silent = [wire for wire in self._meter.open if not wire.trusted and wire.host == host]
+        for wire in silent[:-STRANGERS_PER_HOST]:
+            await wire.close()
 
     async def _serve(self, accepted: Socket) -> None:
+        async def upgrade() -> None:
+            await self._guard.contain("upgrade", "", partial(self._upgrade, accepted))
+            await accepted.close()
+
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(
-                    self._guard.contain, "upgrade", "", partial(self._upgrade, accepted)
-                )
+                nursery.start_soon(upgrade)
                 await accepted.closed.wait()
                 await trio.sleep(AFTERLIFE_S)
                 nursery.cancel_scope.cancel()  # libp2p would keep this task until it stops

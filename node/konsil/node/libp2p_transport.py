@@ -13,25 +13,22 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.peer.id import ID
-from libp2p.tools.anyio_service import background_trio_service
-from multiaddr import Multiaddr
 
-from konsil.node.libp2p_guard import Guard, MemberPubsub, OneTopicGossip, StreamGuard
-from konsil.node.libp2p_host import Liveness, QuietHost, build_host, hang_up
+from konsil.node.address import endpoint
+from konsil.node.libp2p_guard import Guard
+from konsil.node.libp2p_host import Liveness
 from konsil.node.libp2p_presence import Presence
+from konsil.node.libp2p_session import Session, Wiring, hang_up_all, serve
 from konsil.node.libp2p_stream import Libp2pStream
-from konsil.node.libp2p_tcp import MemberTcp, Meter, bind, endpoint, reason_of
+from konsil.node.libp2p_tcp import Meter, bind, reason_of, to_peer
 from konsil.node.transport import (
     ARTIFACT_PROTOCOL,
     SESSION_PROTOCOL,
@@ -45,8 +42,9 @@ from konsil.protocol.errors import ConfigError, LocalProtocolError, UnreachableE
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from libp2p.abc import INetConn, INetStream
-    from libp2p.network.swarm import Swarm
 
     from konsil.node.log import Log
 
@@ -54,30 +52,14 @@ DIAL_S = 15.0
 """One address of a peer: connect, handshake, muxer."""
 OPEN_S = 10.0
 """Opening one stream."""
-STOP_S = 1.0
-"""Closing all connections when stopping."""
 RESTART_S = (0.2, 30.0)
 """First and longest pause before a crashed session is rebuilt; doubled each time."""
 STEADY_S = 60.0
 """A session that lived this long starts the pauses anew."""
-Doors = Mapping[str, trio.SocketListener]
-
 GOSSIP_BUFFER = 1024
 """Gossip messages waiting for the daemon; more are dropped and counted."""
 STRANGERS_BUFFER = 256
 """Events waiting for the daemon, above which refusals are no longer reported."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """One running host: what a crash takes down and a restart builds anew."""
-
-    nursery: trio.Nursery
-    tcp: MemberTcp
-    swarm: Swarm
-    host: QuietHost
-    router: OneTopicGossip
-    pubsub: MemberPubsub
 
 
 class Libp2pTransport:
@@ -106,15 +88,10 @@ class Libp2pTransport:
     ) -> None:
         for address in listen:
             endpoint(address)
-        self._seed = key_seed
         self._listen = tuple(listen)
         self._members = members if callable(members) else lambda: members
-        self._topic = topic
         self._tap = tap
-        self._protocols = tuple(protocols)
         self._limits = limits
-        self._liveness = Liveness(interval_s=ping_interval_s, timeout_s=ping_timeout_s)
-        self._now_ns = now_ns
         self._jitter = jitter
         self._log: Log = log or structlog.get_logger("konsil.node.transport")
         self._peer = str(ID.from_pubkey(create_new_key_pair(key_seed).public_key))
@@ -123,13 +100,26 @@ class Libp2pTransport:
         self._addresses: tuple[str, ...] = ()
         self._session: Session | None = None
         self._dialling: dict[str, trio.Lock] = {}
-        self._open_channels()
-
-    def _open_channels(self) -> None:
         self._tell, self._events = trio.open_memory_channel[TransportEvent](math.inf)
         self._hand, self._incoming = trio.open_memory_channel[IncomingStream](0)
         self._post, self._gossip = trio.open_memory_channel[GossipMessage](GOSSIP_BUFFER)
         self._presence = Presence(self._tell.send_nowait, self._connection_lost)
+        self._wiring = Wiring(
+            key_seed=key_seed,
+            topic=topic,
+            protocols=tuple(protocols),
+            message_bytes=limits.announcement_bytes,
+            liveness=Liveness(interval_s=ping_interval_s, timeout_s=ping_timeout_s),
+            guard=self._guard,
+            meter=self._meter,
+            presence=self._presence,
+            members=self._members,
+            first_number=now_ns,
+            admit=self._admit,
+            refused=self._report_refusal,
+            deliver=self._deliver,
+            receive=self._receive,
+        )
 
     @property
     def peer(self) -> str:
@@ -181,21 +171,26 @@ class Libp2pTransport:
         pause, longest = RESTART_S
         was_ready = False
 
-        def ready() -> None:
+        def opened(session: Session) -> None:
             nonlocal was_ready
+            self._session = session
             if not was_ready:
                 was_ready = True
                 task_status.started()
+
+        def closed() -> None:
+            self._session = None
 
         try:
             while True:
                 began = trio.current_time()
                 try:
-                    await self._serve(doors, ready)
+                    await serve(self._wiring, doors, opened, closed)
                 except* Exception as crash:
-                    self._guard.note("session", "", crash)
                     if not was_ready:
                         raise
+                    self._guard.note("session", "", crash)
+                    self._log.error("transport.crashed", trace=format_exception(crash))
                 if trio.current_time() - began > STEADY_S:
                     pause = RESTART_S[0]
                 await trio.sleep(pause * (0.5 + self._jitter()))
@@ -204,81 +199,6 @@ class Libp2pTransport:
             self._addresses = ()
             for door in doors.values():
                 door.socket.close()
-
-    async def _serve(self, doors: Doors, ready: Callable[[], None]) -> None:
-        """One session: from a new host to its end, which is a goodbye to every peer."""
-        stop = trio.Event()
-
-        async def watch() -> None:
-            try:
-                await trio.sleep_forever()
-            finally:
-                stop.set()
-
-        async with trio.open_nursery() as outer:
-            outer.start_soon(watch)
-            with trio.CancelScope(shield=True):  # libp2p must outlive the goodbye
-                async with trio.open_nursery() as nursery:
-                    session = self._build(nursery, doors)
-                    try:
-                        await self._live(session, doors, ready, stop)
-                    finally:
-                        session.pubsub.seen_messages.stop()
-                        self._presence.clear()
-                    nursery.cancel_scope.cancel()
-            outer.cancel_scope.cancel()
-
-    async def _live(
-        self, session: Session, doors: Doors, ready: Callable[[], None], stop: trio.Event
-    ) -> None:
-        listen = [Multiaddr(address) for address in doors]
-        async with (
-            session.host.run(listen_addrs=listen),
-            background_trio_service(session.router),
-            background_trio_service(session.pubsub),
-        ):
-            await session.pubsub.wait_until_ready()
-            await session.pubsub.subscribe(self._topic)
-            self._session = session
-            ready()
-            try:
-                await stop.wait()
-            finally:
-                self._session = None
-            with trio.move_on_after(STOP_S):
-                await self._hang_up(self._presence.connections())
-            await session.tcp.close_all()
-            with trio.move_on_after(STOP_S):
-                await session.host.close()
-
-    def _build(self, nursery: trio.Nursery, doors: Doors) -> Session:
-        """A host and its gossip, guarded and wired to our channels; nothing runs yet."""
-        tcp = MemberTcp(nursery, doors, self._meter, self._guard)
-        swarm, host = build_host(
-            self._seed,
-            tcp,
-            admit=self._admit,
-            refused=self._report_refusal,
-            liveness=self._liveness,
-            guard=self._guard,
-        )
-        router = OneTopicGossip(self._guard, self._topic)
-        pubsub = MemberPubsub(
-            host,
-            router,
-            topic=self._topic,
-            members=self._members,
-            message_bytes=self._limits.announcement_bytes,
-            first_number=self._now_ns(),
-            deliver=self._deliver,
-            guard=self._guard,
-        )
-        session = Session(nursery, tcp, swarm, host, router, pubsub)
-        for protocol in self._protocols:
-            host.set_stream_handler(TProtocol(protocol), partial(self._receive, session))
-        swarm.register_notifee(self._presence)
-        swarm.set_stream_handler(StreamGuard(self._guard, host.handle_stream))
-        return session
 
     def _admit(self, peer: str) -> str:
         """Why the authenticated `peer` may not connect; empty when it may."""
@@ -348,23 +268,16 @@ class Libp2pTransport:
 
     async def _dial(self, peer: str, address: str) -> None:
         session = self._running()
-        endpoint(address)
-        plain = Multiaddr("/".join(address.split("/")[:5]))
+        target = to_peer(address, peer)
         session.tcp.permitted.add(peer)
         try:
-            await session.swarm.dial_addr(plain, ID.from_base58(peer))
+            await session.swarm.dial_addr(target, ID.from_base58(peer))
         finally:
             session.tcp.permitted.discard(peer)
 
     async def disconnect(self, peer: str) -> None:
         """Drop every connection to a member."""
-        await self._hang_up(self._presence.connections(peer))
-
-    async def _hang_up(self, conns: Sequence[INetConn]) -> None:
-        async with trio.open_nursery() as nursery:
-            for conn in conns:
-                step = partial(hang_up, conn)
-                nursery.start_soon(self._guard.contain, "hang up", "", step)
+        await hang_up_all(self._guard, self._presence.connections(peer))
 
     async def open_stream(self, peer: str, protocol: str) -> Libp2pStream:
         """Open a stream to a connected member. Raises `UnreachableError`."""

@@ -1,10 +1,14 @@
-"""JSON lines on stderr: what happened, to whom, when; no patient and no key is ever logged."""
+"""JSON lines on stderr: what happened, to whom, when; no patient and no key is ever logged.
+
+A log that cannot be written (stderr is a file, and its disk is full) stops nothing.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import structlog
 
@@ -33,10 +37,23 @@ class Log(Protocol):
         ...
 
 
+class _Lines:
+    """Writes each line at once, or loses it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            print(line, file=self._stream, flush=True)
+
+    debug = info = warning = error = msg
+
+
 def open_log(name: str, level: str) -> Log:
     """A log of this node at `level` and above, one JSON object a line on stderr."""
     log: Log = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr),
+        _Lines(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),

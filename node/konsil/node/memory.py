@@ -66,7 +66,6 @@ class Memory:
         self.base: bytes | None = None
         self.model: bytes | None = None
         self.pending: Pending | None = None
-        self.scale_e9 = 0
         self.sequence = 0
         self.integrated = 0
         self.judged: set[tuple[str, bytes]] = set()
@@ -100,7 +99,6 @@ class Memory:
     def judge(self, node: str, art: bytes, record: EvidenceRecord) -> None:
         """A judgement of a peer's artifact is in the ledger."""
         self.judged.add((node, art))
-        self.scale_e9 = record.scale_e9
         self._standing[node] = msgspec.structs.replace(
             self.standing(node),
             r_e9=record.r_after_e9,
@@ -131,7 +129,6 @@ class Memory:
         """The judgements and the mix of a round are in the ledger."""
         for judged in mixed.judged:
             self.judge(judged.node, judged.art, records.unpack(judged.record, EvidenceRecord))
-        self.scale_e9 = mixed.scale_e9
         if self.pending is not None and mixed.out != self.pending.out:
             self.integrate(mixed.out)
         self.settle()
@@ -169,3 +166,6 @@ def _recall_trust(
         memory.penalise(body.node, records.unpack(evidence(body.evidence), Penalty))
     elif body.art is not None:
         memory.judge(body.node, body.art, records.unpack(evidence(body.evidence), EvidenceRecord))
+        # A round is judged once. The mix, if anything was granted, is the next entry; when a
+        # crash cut it off, the node goes on from its own trained model.
+        memory.settle()

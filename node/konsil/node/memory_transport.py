@@ -8,11 +8,11 @@ Nothing here sleeps, so it runs under `trio.testing.MockClock`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from konsil.node.memory_stream import MemoryStream, Pipe
 from konsil.node.transport import (
     ARTIFACT_PROTOCOL,
     SESSION_PROTOCOL,
@@ -27,100 +27,13 @@ from konsil.node.transport import (
 from konsil.protocol.errors import LocalProtocolError, UnreachableError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
-PIECE_BYTES = 64 * 1024
-"""One piece of a stream."""
-PIECES = 16
-"""Pieces that a stream holds before its writer waits for the reader."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 GOSSIP_BUFFER = 1024
 """Gossip messages waiting for the reader; more are dropped."""
 STREAMS_PER_PEER = 64
 """Streams that one member may hold open towards another."""
-
-
-Observe = Callable[[Literal["out", "in"], bytes], None]
-
-
-class Pipe:
-    """One direction of a stream: pieces in order, then an end, or a break."""
-
-    def __init__(self) -> None:
-        self.broken = False
-        self.send, self.receive = trio.open_memory_channel[bytes](PIECES)
-
-    @property
-    def done(self) -> bool:
-        """Whether both ends have closed it."""
-        held = self.send.statistics()
-        return held.open_send_channels == 0 and held.open_receive_channels == 0
-
-    def shatter(self) -> None:
-        """Break: what is inside is lost, and both ends find out."""
-        self.broken = True
-        self.send.close()
-        self.receive.close()
-
-
-class MemoryStream:
-    """One end of a stream between two members."""
-
-    def __init__(self, outgoing: Pipe, incoming: Pipe, observe: Observe) -> None:
-        self._outgoing = outgoing
-        self._incoming = incoming
-        self._observe = observe
-        self._held = b""
-        self._ended = False
-        self._closed = False
-        self._sending = trio.Lock()
-
-    @property
-    def closed(self) -> bool:
-        """Whether this end was closed."""
-        return self._closed
-
-    async def receive_some(self, max_bytes: int = 65536) -> bytes:
-        """The next bytes; empty at the end. Raises `trio.BrokenResourceError` when broken."""
-        if self._closed:
-            raise trio.ClosedResourceError("this stream was closed")
-        if not self._held and not self._ended:
-            try:
-                self._held = await self._incoming.receive.receive()
-            except trio.EndOfChannel:
-                if self._incoming.broken:
-                    raise trio.BrokenResourceError("the connection was lost") from None
-                self._ended = True
-            except trio.ClosedResourceError as error:
-                raise trio.BrokenResourceError("the connection was lost") from error
-            if self._held:
-                self._observe("in", self._held)
-        data, self._held = self._held[:max_bytes], self._held[max_bytes:]
-        return data
-
-    async def send_all(self, data: bytes) -> None:
-        """Send all of `data`; raises `trio.BrokenResourceError` when broken."""
-        async with self._sending:
-            for start in range(0, len(data), PIECE_BYTES):
-                piece = bytes(data[start : start + PIECE_BYTES])
-                try:
-                    await self._outgoing.send.send(piece)
-                except trio.ClosedResourceError as error:
-                    if self._closed:
-                        raise
-                    raise trio.BrokenResourceError("the stream was lost or ended") from error
-                self._observe("out", piece)
-
-    async def send_eof(self) -> None:
-        """Tell the other side that no more bytes follow."""
-        async with self._sending:
-            if self._outgoing.broken:
-                raise trio.BrokenResourceError("the connection was lost")
-            self._outgoing.send.close()
-
-    async def aclose(self) -> None:
-        """Close both directions; what was sent still arrives. Never raises."""
-        self._closed = True
-        self._outgoing.send.close()
-        self._incoming.receive.close()
-        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 class Link:
@@ -372,15 +285,19 @@ class MemoryTransport:
         if link is None:
             raise UnreachableError(f"{peer} is not connected")
         other = link.ends[0] if link.ends[1] is self else link.ends[1]
+        if not other.speaks(protocol):
+            raise UnreachableError(f"{peer} refused {protocol}")
         ours, theirs = link.open(self)
-        other.accept(self._peer, protocol, theirs)
+        other.take(IncomingStream(peer=self._peer, protocol=protocol, stream=theirs))
         return ours
 
-    def accept(self, peer: str, protocol: str, stream: MemoryStream) -> None:
-        """Take a stream that `peer` opened. Raises `UnreachableError` on a foreign protocol."""
-        if protocol not in self._protocols:
-            raise UnreachableError(f"{self._peer} refused {protocol}")
-        self._hand.send_nowait(IncomingStream(peer=peer, protocol=protocol, stream=stream))
+    def speaks(self, protocol: str) -> bool:
+        """Whether streams of `protocol` may be opened to us."""
+        return protocol in self._protocols
+
+    def take(self, incoming: IncomingStream) -> None:
+        """Hand a stream that a member opened to whoever reads `incoming`."""
+        self._hand.send_nowait(incoming)
 
     async def publish(self, data: bytes) -> None:
         """Gossip a small message to everybody who can be reached along connections."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from konsil.node.blobs import BlobStore
     from konsil.node.chronicle import Chronicle
+    from konsil.node.log import Log
     from konsil.node.roster import Roster
     from konsil.node.worker_messages import Opened
     from konsil.protocol.identity import SigningKey
@@ -48,6 +49,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     artifact: Artifact
     envelope: bytes
     path: Path
+    digests: tuple[bytes, ...]
 
 
 class Press:
@@ -62,6 +64,7 @@ class Press:
         shelf: Shelf,
         limits: Limits,
         tell: Callable[[], None],
+        log: Log,
     ) -> None:
         self.tell = tell
         self._roster = roster
@@ -70,6 +73,7 @@ class Press:
         self._chronicle = chronicle
         self._shelf = shelf
         self._limits = limits
+        self._log = log
 
     async def prepare(
         self,
@@ -118,7 +122,9 @@ class Press:
             policy=None,
             sequence=artifact.sequence,
         )
-        return Prepared(body=body, artifact=artifact, envelope=sealed, path=path)
+        return Prepared(
+            body=body, artifact=artifact, envelope=sealed, path=path, digests=tuple(digests)
+        )
 
     async def issue(self, prepared: Prepared, index: int, memory: Memory) -> Held:
         """Prove the entry at `index`, put the artifact on the shelf and announce it."""
@@ -129,9 +135,11 @@ class Press:
             proof=await self._chronicle.prove(index),
             path=prepared.path,
             since_round=prepared.artifact.round,
+            digests=prepared.digests,
         )
         memory.published(prepared.artifact.sequence)
         self._shelf.add(held)
+        self._log.info("artifact.published", sequence=held.head.sequence, size=held.head.size)
         self.tell()
         return held
 

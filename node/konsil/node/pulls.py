@@ -92,7 +92,10 @@ class Pulls:
 
     async def run(self) -> None:
         """Pull whatever is wanted until cancelled."""
-        self._spool.mkdir(parents=True, exist_ok=True)
+        try:
+            self._spool.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _full(self._spool, error) from error
         async with trio.open_nursery() as nursery:
             while True:
                 await self._news.wait()
@@ -163,7 +166,7 @@ class Pulls:
         for node in self._holders(head):
             member = self._member(node)
             assert member is not None
-            path = self._spool / f"{head.env.hex()}.part"
+            path = spool_file(self._spool, head)
             try:
                 admitted = await self._from(member, head, path)
                 if admitted is not None:
@@ -244,8 +247,17 @@ class Pulls:
                         return None
 
 
+def spool_file(spool: Path, head: Head) -> Path:
+    """The file that a pull of `head` fills: `<publisher>-<kind>-<env>.part`."""
+    return spool / f"{head.publisher}-{head.kind}-{head.env.hex()}.part"
+
+
 class _Spool:
-    """The file that a pull fills; it survives a broken pull and a restart."""
+    """The file that a pull fills; it survives a broken pull and a restart.
+
+    A publisher has one for each kind: an offer that holds ends the older ones, which nobody
+    will want again, so that broken pulls cannot fill the disk.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -262,6 +274,9 @@ class _Spool:
         """Open the file and return the index of the first chunk that it lacks."""
         size, chunk = artifact.payload.size, artifact.payload.chunk_bytes
         try:
+            for stale in self._path.parent.glob(f"{self._path.name.rpartition('-')[0]}-*.part"):
+                if stale != self._path:
+                    stale.unlink(missing_ok=True)
             self._path.touch()
             # Unbuffered: each write is one whole chunk, and the file is always what was written.
             self._file = self._path.open("r+b", buffering=0)

@@ -12,7 +12,7 @@ from konsil.node.press import head_of
 from konsil.node.shelf import Held, Shelf
 from konsil.protocol import envelope
 from konsil.protocol.artifact import read_statement
-from konsil.protocol.entries import ArtifactPublish, ArtifactReceive, Entry
+from konsil.protocol.entries import ArtifactPublish, ArtifactReceive, Entry, ModelTrain
 from konsil.protocol.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ def restore_shelf(
     journal: Journal, blobs: BlobStore, memory: Memory, me: str, limits: Limits
 ) -> Shelf:
     """The shelf that the ledger tells; what was judged before is marked as mixed."""
-    shelf = Shelf()
+    shelf, number = Shelf(), 0
     for entry in journal.entries():
-        held = _held(entry, journal, blobs, memory, limits)
+        if isinstance(entry.b, ModelTrain):
+            number = entry.b.round
+        held = _held(entry, number, journal, blobs, limits)
         if held is not None:
             shelf.add(held)
     judged = [
@@ -39,8 +41,9 @@ def restore_shelf(
 
 
 def _held(
-    entry: Entry, journal: Journal, blobs: BlobStore, memory: Memory, limits: Limits
+    entry: Entry, number: int, journal: Journal, blobs: BlobStore, limits: Limits
 ) -> Held | None:
+    """What a publish or receive entry of round `number` put on the shelf, if it is still here."""
     body = entry.b
     if not isinstance(body, ArtifactPublish | ArtifactReceive):
         return None
@@ -63,5 +66,5 @@ def _held(
         envelope=sealed,
         proof=proof,
         path=blobs.path(body.art),
-        since_round=memory.round,
+        since_round=number,
     )

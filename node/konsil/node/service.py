@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.config import read_config
+from konsil.node.config import check_addresses, read_config
 from konsil.node.daemon import Daemon, open_journal
 from konsil.node.keys import load_keys
 from konsil.node.log import Log, open_log
@@ -22,6 +22,8 @@ from konsil.protocol.errors import ConfigError, KonsilError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from konsil.node.config import NodeConfig
 
 PR_SET_PDEATHSIG = 1
 GRAVEST_FIRST = (3, 6, 4, 5)
@@ -40,9 +42,10 @@ def run_node(root: Path, *, exit_with_parent: bool) -> None:
     if exit_with_parent:
         _end_with_parent()
     config = read_config(home.config)
+    check_addresses(config, home.config)
     log = open_log(config.node.name, config.log.level)
     try:
-        trio.run(_serve, home, log)
+        trio.run(_serve, home, config, log)
     except BaseExceptionGroup as group:
         error = gravest(group)
         if error is None:
@@ -50,10 +53,9 @@ def run_node(root: Path, *, exit_with_parent: bool) -> None:
         raise error from group
 
 
-async def _serve(home: Home, log: Log) -> None:
+async def _serve(home: Home, config: NodeConfig, log: Log) -> None:
     from konsil.node.libp2p_transport import Libp2pTransport
 
-    config = read_config(home.config)
     keys = load_keys(home.keys)
     journal = await trio.to_thread.run_sync(open_journal, home, config, keys, log)
     try:

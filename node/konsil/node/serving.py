@@ -1,8 +1,9 @@
 """Hand out what is on the shelf, to any member that asks, in chunks that it can verify.
 
-Nothing is read whole: one chunk is in memory at a time, and the digests are computed as the
-file is walked. A reader that stalls is left after a deadline; a peer that asks for too many at
-once is told when to come back, and takes nobody else's place. Times in seconds.
+Nothing is read whole: one chunk is in memory at a time, and digests that are not known from
+publishing are computed as the file is walked. A reader that stalls is left after a deadline; a
+peer that asks for too many at once is told when to come back, and takes nobody else's place.
+Times in seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from konsil.protocol.transfer import Serve
 from konsil.protocol.transfer_turns import Accepted, ServeEvent, Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from konsil.node.log import Log
     from konsil.node.shelf import Held, Shelf
     from konsil.node.transport import ByteStream
@@ -85,7 +88,9 @@ class Serving:
 
     async def _deliver(self, machine: Serve, held: Held, stream: ByteStream) -> None:
         size = held.artifact.payload.chunk_bytes
-        _, digests = await trio.to_thread.run_sync(chunk_file, held.path, size)
+        digests: Sequence[bytes] = held.digests
+        if not digests:
+            _, digests = await trio.to_thread.run_sync(chunk_file, held.path, size)
         await self._send(stream, machine.listing(digests))
         with held.path.open("rb") as file:
             while (index := machine.next_chunk) is not None:

@@ -32,6 +32,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """Its payload."""
     since_round: int
     """Our own round in which we first held it."""
+    digests: tuple[bytes, ...] = ()
+    """The digests of its chunks where they are known; else serving computes them."""
 
 
 class Shelf:

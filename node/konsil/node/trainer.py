@@ -11,18 +11,32 @@ import os
 import struct
 import subprocess
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
 
+from konsil.node.durable import DiskFullError
 from konsil.node.worker_messages import Failed, Open, Opened, Reply, Request
-from konsil.protocol.errors import TaskError
+from konsil.protocol.errors import (
+    ConfigError,
+    KonsilError,
+    StorageError,
+    TaskError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from konsil.node.log import Log
 
 LONGEST_REPLY = 64 << 20
+NOT_THE_TASK: Mapping[str, type[KonsilError]] = MappingProxyType(
+    {kind.code: kind for kind in (ConfigError, StorageError, DiskFullError, VerificationError)}
+)
+"""Errors that the worker reports and that end more than a round."""
 ReplyT = TypeVar("ReplyT")
 
 
@@ -49,14 +63,17 @@ class Trainer:
         return "running" if self._process is not None else "stopped"
 
     async def open(self) -> Opened:
-        """What the task is; starts the process if needed. Raises `TaskError`."""
+        """What the task is; starts the process if needed. Raises as `ask` does."""
         async with self._turn:
             await self._ensure()
             assert self._opened is not None
             return self._opened
 
     async def ask(self, request: Request, kind: type[ReplyT]) -> ReplyT:
-        """The worker's reply. Raises `TaskError` when the task fails, dies or hangs."""
+        """The worker's reply. Raises `TaskError` when the task fails, dies or hangs.
+
+        Raises `ConfigError`, `StorageError` or `VerificationError` where that is the cause.
+        """
         async with self._turn:
             await self._ensure()
             return await self._exchange(request, kind)
@@ -104,7 +121,7 @@ class Trainer:
         if isinstance(reply, Failed):
             if reply.fatal:
                 await self.aclose()
-            raise TaskError(f"the task failed during `{what}`: {reply.what} ({reply.where})")
+            raise _error(reply, what)
         if not isinstance(reply, kind):
             await self.aclose()
             raise TaskError(f"the worker answered `{what}` with {type(reply).__name__}")
@@ -134,6 +151,14 @@ class Trainer:
         if process.poll() is None:
             process.kill()
         await process.wait()
+
+
+def _error(reply: Failed, what: str) -> KonsilError:
+    """The error of our tree: the disk's and the configuration's troubles are not the task's."""
+    kind = NOT_THE_TASK.get(reply.code)
+    if kind is not None:
+        return kind(reply.what)
+    return TaskError(f"the task failed during `{what}`: {reply.what} ({reply.where})")
 
 
 async def _read_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:

@@ -144,6 +144,7 @@ class Workbench:
         return released
 
     def _load(self, digest: Digest) -> NamedTensors:
+        self._blobs.check(digest)
         return pack.load(self._blobs.path(digest))
 
     def _store(self, model: NamedTensors) -> Digest:

@@ -34,7 +34,7 @@ from konsil.node.worker_messages import (
     Request,
     Train,
 )
-from konsil.protocol.errors import KonsilError, LocalProtocolError
+from konsil.protocol.errors import KonsilError, LocalProtocolError, TaskError
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -63,11 +63,12 @@ class Worker:
         except (Exception, SystemExit) as fault:  # noqa: BLE001 - the supervisor's boundary
             self.failures += 1
             _log.exception("request %s failed", type(request).__name__)
-            text = fault.diagnostics() if isinstance(fault, KonsilError) else str(fault)
+            told = fault if isinstance(fault, KonsilError) else TaskError(_words(fault))
             return Failed(
-                what=f"{type(fault).__name__}: {text}"[:LONGEST_TEXT],
+                what=told.diagnostics()[:LONGEST_TEXT],
                 where=where(fault.__cause__ or fault, self._home),
                 fatal=isinstance(request, Open),
+                code=told.code,
             )
 
     def _dispatch(self, request: Request) -> Reply:
@@ -86,6 +87,10 @@ class Worker:
         if isinstance(request, Export):
             return self._bench.export(request)
         return self._bench.evaluate(request)
+
+
+def _words(fault: BaseException) -> str:
+    return f"{type(fault).__name__}: {fault}"
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> int:

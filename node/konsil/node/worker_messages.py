@@ -108,8 +108,6 @@ class Mix(_Message, frozen=True):
     node: str
     round: int
     kind: str
-    scale_e9: int
-    """S_i of the last round, the running scale of functional evidence; 0 before the first."""
     candidates: tuple[Candidate, ...]
 
 
@@ -143,7 +141,6 @@ class Mixed(_Message, frozen=True):
     parts: tuple[MixedPart, ...]
     not_mixed: tuple[str, ...]
     judged: tuple[Judged, ...]
-    scale_e9: int
     step_e9: int
     before: dict[str, float]
     after: dict[str, float]
@@ -182,6 +179,8 @@ class Failed(_Message, frozen=True):
     what: str
     where: str
     fatal: bool
+    code: str
+    """The error's word in `konsil.protocol.errors`: our disk is not the task's fault."""
 
 
 Request = Open | Train | Check | Mix | Evaluate | Export

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from konsil.node.cli import output
+from konsil.protocol.errors import GoalMissed
 
 if TYPE_CHECKING:
     from konsil.protocol.errors import KonsilError
-    from konsil.simulations.facts import RunFacts
+    from konsil.simulations.facts import LedgerFacts, RunFacts
     from konsil.simulations.plan import Kill, Plan
 
 VERB = "demo"
+INCOMPLETE = 4
 
 
 def demo(
@@ -67,7 +69,11 @@ def demo(
     killing = planning.kill_of(kill, plan)
     place = planning.fresh_folder(wish, folder=Path.cwd(), now_s=time.time())
     _announce(plan, killing, place)
-    outcome = running.run(plan, killing, place, keep_running=keep_running, tell=output.talk)
+    try:
+        outcome = running.run(plan, killing, place, keep_running=keep_running, tell=output.talk)
+    except KeyboardInterrupt:
+        stopped = GoalMissed("interrupted; every daemon was stopped")
+        raise typer.Exit(output.fail(VERB, stopped, as_json=as_json)) from None
     facts = outcome.facts
     Path(facts.report).write_text(report.render(facts), encoding="utf-8")
     if keep_running and outcome.error is None:
@@ -96,16 +102,30 @@ def _how_to_ask(plan: Plan, place: Path) -> None:
     output.talk(f'  for home in {place}/*/; do konsil node stop "$home"; done')
 
 
+def worst_ledger(facts: RunFacts) -> LedgerFacts | None:
+    """The ledger that fails the run: tampered (3) before incomplete (4).
+
+    A kill may tear the last frame of a ledger; that is what a crash does, and no failure.
+    """
+    bad = [
+        one
+        for one in facts.ledgers
+        if not one.verified and not (one.grade == INCOMPLETE and one.name in facts.killed)
+    ]
+    return min(bad, key=lambda one: one.grade, default=None)
+
+
 def _finish(facts: RunFacts, error: KonsilError | None, *, as_json: bool) -> None:
     """Print the result and exit: 3 when a ledger does not verify, 1 when the run failed."""
     from konsil.simulations.summary import print_summary
 
-    broken = [one.name for one in facts.ledgers if not one.verified]
     code, problem = 0, None
-    if broken:
-        words = f"the ledger of {', '.join(broken)} does not verify"
-        hint = f"see: konsil audit verify {facts.out}/{broken[0]}"
-        code, problem = 3, output.ErrorObject(code="verification", message=words, hint=hint)
+    bad = worst_ledger(facts)
+    if bad is not None:
+        code = bad.grade
+        words = f"the ledger of {bad.name} does not verify"
+        hint = f"see: konsil audit verify {facts.out}/{bad.name}"
+        problem = output.ErrorObject(code="verification", message=words, hint=hint)
     elif error is not None:
         problem = output.ErrorObject(code=error.code, message=error.message, hint=error.hint)
         code = error.exit_code

@@ -71,6 +71,7 @@ class Daemon:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, "KONSIL_PARENT_PID": str(os.getpid())},
             )
 
     @property

@@ -43,6 +43,8 @@ class LedgerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     root: str
     verified: bool
     findings: tuple[str, ...] = ()
+    grade: int = 0
+    """The exit code that the gravest finding leads to."""
 
 
 class Curve(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

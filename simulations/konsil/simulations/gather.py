@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from importlib.metadata import version
+from statistics import mean
 from typing import TYPE_CHECKING
 
+from konsil.protocol.errors import TaskError
 from konsil.simulations import ancestry, reading
 from konsil.simulations.facts import Curve, HospitalFacts, Judgement, LineageFacts, RunFacts
 from konsil.simulations.measuring import Measured, Measuring, Question, Site
@@ -35,7 +37,7 @@ def facts(
         judgements = reading.judgements(stories, nodes)
         living = [name for name in plan.honest if name not in killed]
         lineage = _lineage(homes, stories, living)
-        measured = measuring.answer()
+        measured = _answer(measuring)
     daemons = consortium.daemons.values()
     return RunFacts(
         version=version("konsil"),
@@ -50,7 +52,7 @@ def facts(
         hospitals=_hospitals(consortium, nodes, measured, judgements),
         links=plan.links,
         metric=measured.metric,
-        metric_pooled=measured.pooled,
+        metric_pooled=mean(measured.pooled.values()) if measured.pooled else None,
         curves=tuple(
             Curve(name=n, network=measured.network.get(n, ()), local=measured.local.get(n, ()))
             for n in living
@@ -64,6 +66,13 @@ def facts(
         report=str(consortium.out / "report.html"),
         failures=(*([error.message] if error else []), *measured.failures),
     )
+
+
+def _answer(measuring: Measuring) -> Measured:
+    try:
+        return measuring.answer()
+    except TaskError as problem:
+        return Measured(metric="", failures=(problem.diagnostics(),))
 
 
 def _lineage(

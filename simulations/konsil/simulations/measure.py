@@ -35,7 +35,7 @@ from konsil.simulations.consortium import HOSTILE_FACTORY
 from konsil.simulations.measuring import Measured, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from konsil.knowledge.named import NamedTensors
 
@@ -65,21 +65,26 @@ def measure(question: Question) -> Measured:
     benches = {name: Bench(one.task, one.test or joined(held_back)) for name, one in opened.items()}
     local: dict[str, tuple[float | None, ...]] = {}
     network: dict[str, tuple[float | None, ...]] = {}
+    reference: dict[str, float] = {}
     for site in question.sites:
         if site.name not in benches:
             continue
         bench = benches[site.name]
-        network[site.name] = tuple(bench.stored(Path(site.home), name) for name in site.models)
         try:
+            network[site.name] = tuple(bench.stored(Path(site.home), name) for name in site.models)
             local[site.name] = bench.alone(question.seed, site.name, question.rounds)
-        except KonsilError as error:
-            failures.append(f"{site.name}: training alone failed: {error}")
+        except Exception as error:  # noqa: BLE001 - the hospital's own code: named, and told
+            failures.append(f"{site.name}: the task failed when it was measured: {error}")
+    try:
+        reference = pooled({name: benches[name] for name in honest}, question)
+    except Exception as error:  # noqa: BLE001 - as above
+        failures.append(f"the pooled reference failed: {error}")
     return Measured(
         metric=opened[honest[0]].task.metric,
         rows={name: len(one.task.train) for name, one in opened.items()},
         local=local,
         network=network,
-        pooled=pooled([benches[name] for name in honest], question),
+        pooled=reference,
         failures=tuple(failures),
     )
 
@@ -154,33 +159,30 @@ def joined(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def pooled(benches: Sequence[Bench], question: Question) -> float | None:
-    """The reference: one model trained on all honest rows, as every hospital would use it.
+def pooled(benches: Mapping[str, Bench], question: Question) -> dict[str, float]:
+    """The reference: one model trained on all honest rows, as each hospital would use it.
 
-    The mean over the hospitals; None for tasks that do not share their classes and inputs.
+    Empty for tasks that do not share their classes and inputs.
     """
-    tasks = [bench.task for bench in benches]
+    tasks = [bench.task for bench in benches.values()]
     if len({(task.classes, task.train.inputs.shape[1:]) for task in tasks}) > 1:
-        return None
+        return {}
     together = dataclasses.replace(
         tasks[0],
         train=joined([task.train for task in tasks]),
         holdout=joined([task.holdout for task in tasks]),
     )
     model = initial_model(together, question.seed)
-    try:
-        for number in range(1, question.rounds + 1):
-            trained = train(together, model, seed=question.seed, node="pooled", number=number)
-            model = trained.model
-    except KonsilError:
-        return None
-    scores = [score for bench in benches if (score := bench.score(model)) is not None]
-    return sum(scores) / len(scores) if scores else None
+    for number in range(1, question.rounds + 1):
+        model = train(together, model, seed=question.seed, node="pooled", number=number).model
+    scores = {name: bench.score(model) for name, bench in benches.items()}
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 def _end_with_parent() -> None:
-    """The parent holds our standard input open while it lives."""
-    sys.stdin.buffer.read()
+    """The parent holds our standard input open while it lives, and writes no more to it."""
+    while os.read(0, 1):
+        pass
     os._exit(1)
 
 

@@ -48,7 +48,8 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Training rows of each hospital."""
     local: dict[str, tuple[float | None, ...]] = {}
     network: dict[str, tuple[float | None, ...]] = {}
-    pooled: float | None = None
+    pooled: dict[str, float] = {}
+    """The reference model, as each honest hospital would use it; empty when there is none."""
     failures: tuple[str, ...] = ()
 
 

@@ -25,12 +25,14 @@ from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.simulations.facts import Judgement, LedgerFacts
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.layout import scan
-from konsil.trust.report import Findings
+from konsil.trust.report import CONDUCT, INCOMPLETE, TAMPERED, Findings
 from konsil.trust.structure import Place, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from konsil.trust.report import Finding, LedgerSummary
 
 UNIT_E9 = 1e9
 
@@ -138,16 +140,24 @@ def verify(homes: Mapping[str, Path]) -> tuple[LedgerFacts, ...]:
     except KonsilError as error:
         words = (error.diagnostics(),)
         return tuple(
-            LedgerFacts(name=name, entries=0, root="", verified=False, findings=words)
+            LedgerFacts(
+                name=name, entries=0, root="", verified=False, findings=words, grade=error.exit_code
+            )
             for name in homes
         )
     return tuple(
-        LedgerFacts(
-            name=name,
-            entries=summary.entries,
-            root=summary.root,
-            verified=summary.verified,
-            findings=tuple(f.line() for f in report.findings if f.ledger == homes[name].name),
-        )
+        _verdict(name, summary, [f for f in report.findings if f.ledger == homes[name].name])
         for name, summary in zip(homes, report.ledgers, strict=True)
+    )
+
+
+def _verdict(name: str, summary: LedgerSummary, findings: Sequence[Finding]) -> LedgerFacts:
+    codes = {finding.exit_code for finding in findings}
+    return LedgerFacts(
+        name=name,
+        entries=summary.entries,
+        root=summary.root,
+        verified=summary.verified,
+        findings=tuple(finding.line() for finding in findings),
+        grade=next((code for code in (TAMPERED, INCOMPLETE, CONDUCT) if code in codes), 0),
     )

@@ -61,6 +61,7 @@ def render(facts: RunFacts) -> str:
         ),
         topology=TOPOLOGY_WORDS.get(facts.topology, facts.topology),
         metric_name=metric_name(facts.metric),
+        metric_title=title_of(metric_name(facts.metric)),
         network=network,
         local=local,
         gain=None if network is None or local is None else network - local,
@@ -189,13 +190,14 @@ def _numbered(values: Iterable[float | None]) -> tuple[tuple[float, float], ...]
 
 
 def _metric_range(series: list[Series], pooled: float | None) -> tuple[float, float]:
-    """A range that shows the later rounds well: the first points of a curve may leave it."""
-    values = sorted(y for one in series for _, y in one.points if math.isfinite(y))
+    """A range that holds every value from the second round on; the first may lie below it."""
+    later = [y for one in series for x, y in one.points if math.isfinite(y) and x > 1]
+    values = later or [y for one in series for _, y in one.points if math.isfinite(y)]
     if pooled is not None:
-        values = sorted([*values, pooled])
+        values = [*values, pooled]
     if not values:
         return 0.0, 1.0
-    low, high = values[len(values) // 20], values[-1]
+    low, high = min(values), max(values)
     room = max(high - low, 0.01) * 0.08
     return max(0.0, low - room), min(1.0, high + room) if high <= 1.0 else high + room
 
@@ -208,6 +210,11 @@ def _label_room(labels: Iterable[str]) -> float:
 def metric_name(metric: str) -> str:
     """How people write the name of a metric."""
     return {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(metric, metric)
+
+
+def title_of(words: str) -> str:
+    """Words as they begin a sentence."""
+    return words[:1].upper() + words[1:]
 
 
 def metric_text(value: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from konsil.protocol.records import DigestField  # noqa: TC001 - msgspec reads it
+from konsil.protocol.records import DigestField
 from konsil.trust import score, weights
 from konsil.trust.fixed import CEILING_E9, UNIT_E9, normal_cdf, product, ratio
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 BENEFIT_OF_DOUBT_E9 = 750_000_000
 """Added to z in the functional evidence, so that a peer that does no harm is believed."""
+
+EXPECTED_STEPS = 4
+"""How many own steps apart two honest models may well be; the receiver's voice in medians."""
 
 _FAINTEST_VOICE_E9 = 50_000_000
 
@@ -60,9 +63,8 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The bound on the trial step: ``min(trusted median of reach, 6 own)``."""
     g_e9: Gain
     """The gain: how far the trial step towards the artifact lowers the private loss."""
-    scale_before_e9: Size
     scale_e9: Size
-    """The running scale of |g| (S), before this round and in it."""
+    """How large a gain of this round usually is (S)."""
     d_e9: Size
     """``|x_j - x|``."""
     tau_e9: Size
@@ -108,15 +110,21 @@ def trusted_median(values: Sequence[int], trusts: Sequence[int]) -> int:
     return 0
 
 
-def running_scale(before_e9: int, gains: Sequence[int], trusts: Sequence[int]) -> int:
-    """S: 0.8 of the old and 0.2 of 1.4826 times the trusted median of |g|; first the new.
+def gain_scales(gains: Sequence[int], trusts: Sequence[int]) -> tuple[int, ...]:
+    """S for each candidate: 1.4826 times the trusted median of the *other* candidates' |g|.
 
-    `before_e9` is 0 before the first round; without gains the scale stays as it is.
+    Nobody sets the scale by which it is judged; one that is alone is judged by its own. The
+    scale has no memory: gains shrink as models converge, and one that remembers the first
+    rounds, or one absurd gain, hides the harm of all later ones (docs/adr/0009).
     """
-    if not gains:
-        return before_e9
-    new = trusted_median([abs(gain) for gain in gains], trusts) * 14826 // 10000
-    return new if before_e9 == 0 else (8 * before_e9 + 2 * new + 5) // 10
+    sizes = [abs(gain) for gain in gains]
+    scales = []
+    for place, size in enumerate(sizes):
+        others = sizes[:place] + sizes[place + 1 :]
+        voices = [*trusts[:place], *trusts[place + 1 :]]
+        median = trusted_median(others, voices) if others else size
+        scales.append(median * 14826 // 10000)
+    return tuple(scales)
 
 
 def functional(gain_e9: int, scale_e9: int) -> int:
@@ -167,16 +175,24 @@ def recompute(record: EvidenceRecord) -> EvidenceRecord:
 def bounds(
     distances: Sequence[int], reaches: Sequence[int], own_e9: int, trusts: Sequence[int]
 ) -> tuple[int, int]:
-    """`(tau_e9, rho_e9)` of one round from its candidates' distances and trusts before it."""
-    tau = trusted_median(distances, trusts)
-    return tau, min(trusted_median(reaches, trusts), 6 * own_e9)
+    """`(tau_e9, rho_e9)` of one round from its candidates' distances and trusts before it.
+
+    Both are trusted medians in which the receiver has a voice too: it says `EXPECTED_STEPS`
+    times its own step. Among two or three neighbours a plain median names the nearest as
+    the measure of all, and casts out whoever merely has other patients (docs/adr/0009).
+    """
+    expected = EXPECTED_STEPS * own_e9
+    voices = (*trusts, score.NEUTRAL_E9)
+    tau = trusted_median((*distances, expected), voices)
+    return tau, min(trusted_median((*reaches, expected), voices), 6 * own_e9)
 
 
-def disagreements(records: Sequence[EvidenceRecord]) -> tuple[str, ...]:
+def disagreements(records: Sequence[EvidenceRecord], *, whole: bool = True) -> tuple[str, ...]:
     """What does not follow from the measurements in all the records of one round; empty is well.
 
     Checks each record against `recompute`, that all speak of the same round, and the values
-    that the round's candidates share: tau, rho and the scale.
+    that follow from all of the round's candidates: tau, rho and the scales. These follow from all records
+    together, so they are left out where some may be missing (`whole` is False).
     """
     found = []
     for record in records:
@@ -188,16 +204,19 @@ def disagreements(records: Sequence[EvidenceRecord]) -> tuple[str, ...]:
     for field in _SHARED:
         if len({getattr(record, field) for record in records}) > 1:
             found.append(f"the records differ in {field}")
-    if found or not records:
+    if found or not records or not whole:
         return tuple(found)
     first, trusts = records[0], [record.trust_before_e9 for record in records]
     tau, rho = bounds(
         [r.d_e9 for r in records], [r.reach_e9 for r in records], first.own_e9, trusts
     )
-    scale = running_scale(first.scale_before_e9, [record.g_e9 for record in records], trusts)
-    for field, follows in (("tau_e9", tau), ("rho_e9", rho), ("scale_e9", scale)):
+    for field, follows in (("tau_e9", tau), ("rho_e9", rho)):
         if getattr(first, field) != follows:
             found.append(f"{field} is {getattr(first, field)}, but {follows} follows")
+    scales = gain_scales([record.g_e9 for record in records], trusts)
+    for record, follows in zip(records, scales, strict=True):
+        if record.scale_e9 != follows:
+            found.append(f"{record.node}: scale_e9 is {record.scale_e9}, but {follows} follows")
     return tuple(found)
 
 
@@ -217,6 +236,6 @@ def _reason(record: EvidenceRecord) -> str:
 
 
 _SHARED = (
-    "kind", "round", "before", "trained", "own_e9", "rho_e9", "scale_before_e9", "scale_e9",
-    "tau_e9", "step_e9",
+    "kind", "round", "before", "trained", "own_e9", "rho_e9", "tau_e9", "step_e9",
+
 )  # fmt: skip

@@ -3,7 +3,8 @@
 A round's judgements stand as `trust.update` entries before the mix that used them. Each names
 an evidence record; `konsil.trust.evidence` says what must follow from its measurements, and
 the mix must use exactly those weights. The measurements themselves can be repeated only
-inside the hospital.
+inside the hospital. A round of which evidence is missing is reported as incomplete, and
+nothing more is concluded from it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ class Judgements:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._round: dict[tuple[bytes, str], EvidenceRecord] = {}
+        self._lost: set[tuple[bytes, str]] = set()
         self._place: Place | None = None
 
     def take(self, place: Place, body: TrustUpdate, data: bytes | None) -> None:
         """Reads one trust update; one without an artifact is an operator's or the gate's word."""
-        if body.art is None or data is None:
+        if body.art is None:
+            return
+        if data is None:
+            self._lost.add((body.art, body.node))
             return
         try:
             record = records.unpack(data, EvidenceRecord)
@@ -59,7 +64,7 @@ class Judgements:
             if record.round == body.round and record.w_e9 > 0
         }
         for part in body.parts:
-            if part.node == node:
+            if part.node == node or (part.art, part.node) in self._lost:
                 continue
             follows = granted.pop((part.art, part.node), None)
             if follows != (part.w_e9, part.trust_e9):
@@ -68,14 +73,18 @@ class Judgements:
                 self._add("integrate.weight", place, f"{said}, but {then}")
         for (_, other), (weight, _) in granted.items():
             self._add("integrate.weight", place, f"{other} was due {weight}e-9 and is left out")
-        self.finish()
+        self._close(whole=True)
 
     def finish(self) -> None:
-        """The round is complete: checks what its judgements share."""
-        wrong = disagreements(tuple(self._round.values()))
-        if wrong and self._place is not None:
+        """The round ended without a mix: nothing was granted, or a crash cut its entries off."""
+        self._close(whole=False)
+
+    def _close(self, *, whole: bool) -> None:
+        """Checks what the judgements of a round share."""
+        wrong = disagreements(tuple(self._round.values()), whole=whole)
+        if wrong and self._place is not None and not self._lost:
             self._add("trust.evidence", self._place, "; ".join(wrong[:3]))
-        self._round = {}
+        self._round, self._lost = {}, set()
 
     def _add(self, code: str, place: Place, message: str) -> None:
         self._findings.add(code, place.file, message, offset=place.offset, index=place.index)

@@ -118,13 +118,14 @@ def to_dot(lineage: Lineage, model: bytes) -> str:
 def to_svg(lineage: Lineage, model: bytes) -> str:
     """A drawing of a model's ancestry: one lane a hospital, time from left to right.
 
-    Circles are trained models, squares mixes; a line is as thick as its weight.
+    Circles are trained models, squares mixes; a line is as thick as its weight. Base models
+    have a lane of their own, for they belong to nobody.
     """
     order = lineage.ordered(model)
     drawn = order[-MAX_DRAWN:]
-    lanes = sorted({step.node for step in drawn}, key=lineage.name)
+    lanes = sorted({_lane(step) for step in drawn}, key=lambda lane: _label(lineage, lane))
     places = _places(lineage, drawn, lanes)
-    colours = {node: _PALETTE[at % len(_PALETTE)] for at, node in enumerate(lanes)}
+    colours = {lane: _PALETTE[at % len(_PALETTE)] for at, lane in enumerate(lanes)}
     width = max(x for x, _ in places.values()) + 40
     height = 40 * len(lanes) + 30
     title = f"Lineage of {model.hex()[:SHORT]}"
@@ -135,15 +136,24 @@ def to_svg(lineage: Lineage, model: bytes) -> str:
         f' role="img" font-family="sans-serif" font-size="12">',
         f"<title>{escape(title)}</title>",
         *(
-            f'<text x="8" y="{34 + 40 * at}" fill="{colours[node]}">'
-            f"{escape(lineage.name(node))}</text>"
-            for at, node in enumerate(lanes)
+            f'<text x="8" y="{34 + 40 * at}" fill="{colours[lane]}">'
+            f"{escape(_label(lineage, lane))}</text>"
+            for at, lane in enumerate(lanes)
         ),
         *_edges(drawn, places, colours),
-        *(_mark(lineage, step, places[step.out], colours[step.node]) for step in drawn),
+        *(_mark(lineage, step, places[step.out], colours[_lane(step)]) for step in drawn),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _lane(step: Step) -> str:
+    """The lane that a step is drawn in: its hospital's, or the empty one of base models."""
+    return "" if step.kind == "base" else step.node
+
+
+def _label(lineage: Lineage, lane: str) -> str:
+    return lineage.name(lane) if lane else "(base)"
 
 
 def _places(
@@ -155,9 +165,9 @@ def _places(
         for column, generation in enumerate(nx.topological_generations(graph))
         for digest in generation
     }
-    left = 24 + 7 * max(len(lineage.name(node)) for node in lanes)
+    left = 24 + 7 * max(len(_label(lineage, lane)) for lane in lanes)
     return {
-        step.out: (left + 28 * columns[step.out], 30 + 40 * lanes.index(step.node))
+        step.out: (left + 28 * columns[step.out], 30 + 40 * lanes.index(_lane(step)))
         for step in drawn
     }
 

@@ -166,11 +166,24 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """Whether every ledger was held against at least one checkpoint from outside."""
         return all(item.outside_checkpoints for item in self.ledgers)
 
+    def demanding_others(self) -> Report:
+        """The report under `--strict`: a ledger that no peer vouches for is a finding."""
+        alone = tuple(
+            Finding(
+                code="others.unchecked",
+                ledger=item.name,
+                file=item.home,
+                message="not checked against others",
+            )
+            for item in self.ledgers
+            if not item.outside_checkpoints
+        )
+        return Report(ledgers=self.ledgers, findings=self.findings + alone)
+
     def exit_code(self, *, strict: bool = False) -> int:
         """0 when all is well; `strict` also demands a checkpoint from outside (4 without)."""
-        codes = {item.exit_code for item in self.findings}
-        if strict and not self.checked_against_others:
-            codes.add(INCOMPLETE)
+        findings = self.demanding_others().findings if strict else self.findings
+        codes = {item.exit_code for item in findings}
         return next((code for code in (TAMPERED, INCOMPLETE, CONDUCT) if code in codes), 0)
 
     def to_data(self) -> dict[str, object]:

@@ -8,6 +8,7 @@ tiles, tiles against the recomputed tree, the tree against the signed checkpoint
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,10 +76,12 @@ class Structure:
         """
         if group == self._groups.size:
             return self._partial
-        hashes = _leaves_of(self.layout, group)
-        if hashes is None or merkle.root_of(hashes) != self._groups.node(0, group):
-            raise ManifestRefused(f"entries {group * tiles.WIDTH}… changed during the audit")
-        return hashes
+        for read in (_leaves_in_bundle, _leaves_in_tile, _leaves_in_tail):
+            with suppress(RemoteError, FileNotFoundError):
+                hashes = read(self.layout, group)
+                if merkle.root_of(hashes) == self._groups.node(0, group):
+                    return hashes
+        raise ManifestRefused(f"entries {group * tiles.WIDTH}… cannot be read again")
 
     def root(self, size: int | None = None) -> bytes:
         """The recomputed root over the first `size` entries (all by default)."""
@@ -127,7 +130,7 @@ def walk(
             )
         salts.add(frame.s)
         _typed(found, item, frame, findings, limits, take)
-    if found.author is None and found.size:
+    if found.author is None:
         findings.add("entry.genesis", layout.folder, "the log has no valid genesis entry", index=0)
     _check_tiles(found, findings)
     for start in layout.tails[:-1]:
@@ -261,20 +264,20 @@ def _read_tile(layout: Layout, level: int, number: int, findings: Findings) -> l
         return None
 
 
-def _leaves_of(layout: Layout, group: int) -> list[bytes] | None:
-    """The leaf hashes of a full group from its bundle, its tile or the tail."""
-    first = group * tiles.WIDTH
-    try:
-        if layout.tails and first >= layout.tails[-1]:
-            at = first - layout.tails[-1]
-            frames = tiles.read_tail(read_file(layout.path(f"tail.{layout.tails[-1]}"))).frames
-            return [merkle.leaf_hash(item.entry) for item in frames[at : at + tiles.WIDTH]]
-        if group in layout.bundles:
-            data = read_file(layout.path(tiles.bundle_path(group)))
-            return [merkle.leaf_hash(entry) for _, entry in tiles.read_bundle(data)]
-        return tiles.read_tile(read_file(layout.path(tiles.tile_path(0, group))))
-    except RemoteError:
-        return None
+def _leaves_in_bundle(layout: Layout, group: int) -> list[bytes]:
+    data = read_file(layout.path(tiles.bundle_path(group)))
+    return [merkle.leaf_hash(entry) for _, entry in tiles.read_bundle(data)]
+
+
+def _leaves_in_tile(layout: Layout, group: int) -> list[bytes]:
+    return tiles.read_tile(read_file(layout.path(tiles.tile_path(0, group))))
+
+
+def _leaves_in_tail(layout: Layout, group: int) -> list[bytes]:
+    start = layout.tails[-1] if layout.tails else 0
+    frames = tiles.read_tail(read_file(layout.path(f"tail.{start}"))).frames
+    at = group * tiles.WIDTH - start
+    return [merkle.leaf_hash(item.entry) for item in frames[at : at + tiles.WIDTH]]
 
 
 def _check_tiles(found: Structure, findings: Findings) -> None:

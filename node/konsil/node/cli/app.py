@@ -12,7 +12,6 @@ import traceback
 from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
 from konsil.node.cli import artifact, audit, config, init, node, output
@@ -64,7 +63,9 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line and exit with its documented code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    sys.exit(_run(arguments))
+    code = _run(arguments)
+    output.give_up_stderr()
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
@@ -74,15 +75,14 @@ def _run(arguments: list[str]) -> int:
     try:
         result = command.main(args=arguments, prog_name="konsil", standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.ctx.get_help() if error.ctx else error.message)
-        return UsageError.exit_code
-    except click.ClickException as error:
-        hint = f"see: konsil {verb.replace('.', ' ')} --help"
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer hands it out under no name
+            print(error.format_message())
+            return UsageError.exit_code
+        context = getattr(error, "ctx", None)
+        hint = f"see: {context.command_path if context else 'konsil'} --help"
         return output.fail(verb, UsageError(error.format_message(), hint=hint), as_json=as_json)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         output.talk("konsil: interrupted")
         return 1
     except KonsilError as error:

@@ -49,7 +49,9 @@ def verify(
 ) -> None:
     """Recompute everything that the ledgers of HOMES claim, and hold them against each other."""
     report = _settled(_distinct(homes), replay=replay)
-    code = report.exit_code(strict=strict)
+    if strict:
+        report = report.demanding_others()
+    code = report.exit_code()
     output.finish(
         "audit.verify",
         report.to_data(),
@@ -125,11 +127,7 @@ def _problem(report: Report, code: int) -> output.ErrorObject:
     """The worst finding as the error of the JSON envelope."""
     words = {3: "verification", 4: "incomplete", 1: "findings"}
     worst = [finding for finding in report.findings if finding.exit_code == code]
-    if worst:
-        more = f" (and {len(worst) - 1} more)" if len(worst) > 1 else ""
-        return output.ErrorObject(code=words[code], message=worst[0].line() + more, hint="")
-    return output.ErrorObject(
-        code=words[code],
-        message="not checked against others",
-        hint="name the homes, or copies of the ledgers, of peers as well",
-    )
+    more = f" (and {len(worst) - 1} more)" if len(worst) > 1 else ""
+    alone = worst[0].code == "others.unchecked"
+    hint = "name the homes, or copies of the ledgers, of peers as well" if alone else ""
+    return output.ErrorObject(code=words[code], message=worst[0].line() + more, hint=hint)

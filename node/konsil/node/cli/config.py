@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from konsil.node.cli import output
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,9 +23,10 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read a node.toml as the node would; exit 5 names the first thing that is wrong."""
-    from konsil.node.config import read_config
+    from konsil.node.config import check_addresses, read_config
 
     config = read_config(file)
+    check_addresses(config, file)
     data = {
         "file": str(file),
         "name": config.node.name,

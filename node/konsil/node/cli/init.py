@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from konsil.node.cli import output
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TABULAR = "konsil.knowledge.tabular:build"
 
@@ -28,9 +26,12 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make keys, node.toml and a ledger with its genesis entry."""
+    from konsil.node.address import endpoint
     from konsil.node.init import DEFAULT_LISTEN, create_home
 
     addresses = tuple(a for a in (listen or [DEFAULT_LISTEN]) if a != "none")
+    for address in addresses:
+        endpoint(address)
     member = create_home(
         home, name=name, consortium=consortium, factory=task, listen=addresses, options={}
     )

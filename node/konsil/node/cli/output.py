@@ -1,11 +1,12 @@
 """What a command prints: data to stdout, talk to stderr, one JSON object with `--json`.
 
-The JSON envelope is a contract with scripts: `ok` is true exactly when the exit code is 0;
-on exits 1, 3 and 4 of a command that ran, the object carries both `error` and `data`.
+The JSON envelope is a contract with scripts: `ok` is true exactly when the exit code is 0, and
+`data` is always there, empty when an error ended the command before it had any.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, NoReturn, TypedDict
@@ -67,15 +68,24 @@ def fail(verb: str, error: KonsilError, *, as_json: bool) -> int:
     """Print an error that ended a command, and return its exit code."""
     if as_json:
         problem = ErrorObject(code=error.code, message=error.message, hint=error.hint)
-        _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem})
+        _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": {}})
     else:
         talk(f"konsil: {error.diagnostics()}")
     return error.exit_code
 
 
 def talk(line: str) -> None:
-    """Print one line for people, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """Print one line for people, on stderr; where there is no room for it, nothing happens."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def give_up_stderr() -> None:
+    """Forget what stderr could not take: Python would end with an exit code of its own, 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = None
 
 
 def _print_json(value: Mapping[str, object]) -> None:

@@ -1,0 +1,174 @@
+"""`konsil demo` as people run it: real daemons, killed, stopped, failing and left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from konsil.node.paths import Home
+from konsil.protocol.entries import ArtifactIntegrate, ModelTrain, NodeGenesis
+from konsil.simulations.reading import entries_of
+
+KONSIL = [sys.executable, "-m", "konsil.node.cli.app"]
+LIMIT_S = 300
+pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+
+
+def demo(out, *arguments):
+    """The command line of a small demo."""
+    return [*KONSIL, "demo", "--out", str(out), "--seed", "100", *arguments]
+
+
+def run(command, **options):
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, **options)
+
+
+def processes_of(folder):
+    """The processes whose command line names a home below `folder`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"run" in words and any(word.startswith(os.fsencode(folder)) for word in words):
+            found.append(int(path.parent.name))
+    return found
+
+
+def wait_until(true, limit_s=120.0):
+    deadline = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_run_tells_all_leaves_its_daemons_up_when_asked_and_they_stop(tmp_path):
+    out = tmp_path / "run"
+    size = ("--hospitals", "2", "--byzantine", "1", "--rounds", "3")
+    done = run(demo(out, *size, "--json", "--keep-running"))
+    try:
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert (told["schema"], told["ok"]) == ("konsil.demo/1", True)
+        data = told["data"]
+        names = [one["name"] for one in data["hospitals"]]
+        assert [line.split()[0] for line in done.stderr.splitlines()[:3]] == names
+        assert sum(one["byzantine"] for one in data["hospitals"]) == 1
+        for one in data["hospitals"]:
+            assert 0.3 < one["metric_local"] <= 1
+            assert 0.3 < one["metric_network"] <= 1
+            assert one["n_train"] > 10
+        assert data["artifacts"] == {"parameters": 9}
+        assert data["bytes_on_wire"] > 9 * 500
+        assert [one["name"] for one in data["ledgers"]] == names
+        assert all(one["verified"] for one in data["ledgers"])
+        assert Path(data["report"]).read_text().startswith("<!doctype html>")
+        assert data["out"] == str(out)
+
+        assert len(processes_of(out)) == 3
+        status = run([*KONSIL, "node", "status", str(out / names[0]), "--json"])
+        assert json.loads(status.stdout)["data"]["phase"] == "idle"
+        assert "konsil node stop" in done.stderr
+        for name in names:
+            assert run([*KONSIL, "node", "stop", str(out / name)]).returncode == 0
+        wait_until(lambda: not processes_of(out), 20)
+    finally:
+        for pid in processes_of(out):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_survivors_of_a_killed_hub_go_on_learning_from_each_other(tmp_path):
+    out = tmp_path / "run"
+    size = ("--hospitals", "4", "--byzantine", "0", "--rounds", "6", "--topology", "star")
+    done = run(demo(out, *size, "--kill", "HUB@2", "--json"))
+    assert done.returncode == 0, done.stderr
+    assert not processes_of(out)
+    killed = next(line for line in done.stderr.splitlines() if line.startswith("killed "))
+    hub = killed.split()[1]
+    data = json.loads(done.stdout)["data"]
+    survivors = {one["name"]: one["node_id"] for one in data["hospitals"] if one["name"] != hub}
+    last_of_hub = entries_of(Home(out / hub))[-1].ts
+    for name, own in survivors.items():
+        others = set(survivors.values()) - {own}
+        entries = [entry for entry in entries_of(Home(out / name)) if entry.ts > last_of_hub]
+        mixes = [entry.b for entry in entries if isinstance(entry.b, ArtifactIntegrate)]
+        taken = {part.art for mix in mixes for part in mix.parts if part.node in others}
+        assert len(taken) >= 2, name
+        rounds = [e.b.round for e in entries_of(Home(out / name)) if isinstance(e.b, ModelTrain)]
+        assert rounds == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_end_of_the_demo_leaves_no_process_behind(how, tmp_path):
+    out = tmp_path / "run"
+    command = demo(out, "--hospitals", "2", "--byzantine", "0", "--rounds", "500")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        wait_until(lambda: len(list(out.glob("*/control.sock"))) == 2)
+        running.send_signal(how)
+        _, told = running.communicate(timeout=30)
+    if how == signal.SIGINT:
+        assert running.returncode == 1
+        assert "interrupted; every daemon was stopped" in told.splitlines()[-1]
+        assert not processes_of(out)
+    wait_until(lambda: not processes_of(out), 15)
+    assert isinstance(entries_of(Home(next(out.iterdir())))[0].b, NodeGenesis)
+
+
+BAD_TASK = """
+import dataclasses
+from konsil.knowledge.tabular import build as real
+
+def build(config):
+    def fit(module, rows, generator):
+        raise RuntimeError("the scanner is on fire")
+    options = {"dataset": "breast_cancer", **config.options}
+    task = real(dataclasses.replace(config, options=options))
+    return dataclasses.replace(task, fit=fit if config.options["site"] == 1 else None)
+"""
+
+
+@pytest.mark.slow
+def test_a_task_that_raises_fails_the_demo_and_is_named(tmp_path):
+    (tmp_path / "own.py").write_text(BAD_TASK)
+    size = ("--hospitals", "2", "--byzantine", "0", "--rounds", "2", "--task", "own.py:build")
+    done = run(demo("run", *size, "--json"), cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is False
+    assert "the scanner is on fire" in told["error"]["message"]
+    assert "own.py:7" in told["error"]["message"]
+    bad = told["data"]["hospitals"][1]
+    assert told["error"]["message"].startswith(bad["name"])
+    assert bad["metric_network"] is None
+    assert all(one["verified"] for one in told["data"]["ledgers"])
+    assert not processes_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--topology", "moebius"), 5, "moebius"),
+        (("--kill", "HUB@99"), 2, "HUB@99"),
+        (("--hospitals", "0"), 2, "make no consortium"),
+        (("--task", "nothing"), 2, "there is no task"),
+        (("--rounds", "eight"), 2, "--rounds"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_starts_nothing(arguments, code, words, tmp_path):
+    done = run(demo(tmp_path / "run", *arguments))
+    assert done.returncode == code
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,56 @@
+"""Reading a ledger's entries from its files: for whoever asks what a node has done.
+
+Read-only, and only what verifies: positions, hashes, tree and signature are recomputed on the
+way, so no answer rests on bytes that somebody changed. A running node may write meanwhile;
+what it appends during the reading is looked at next time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from konsil.protocol.errors import StorageError, VerificationError
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.layout import scan
+from konsil.trust.report import TAMPERED, Findings
+from konsil.trust.structure import Place, walk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from konsil.protocol.entries import Entry
+
+ATTEMPTS = 5
+"""A running node may replace its tail between two looks; then the folder is read again."""
+
+
+def read_entries(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> tuple[Entry, ...]:
+    """The entries of the ledger in `folder`, in order; those of an unknown type are left out.
+
+    A frame that is being written, or was torn by a crash, is not among them. Raises
+    `VerificationError` naming what was changed, and `StorageError` when there is no ledger.
+    """
+    if not folder.is_dir():
+        raise StorageError(
+            f"{folder}: there is no ledger here", hint="name the home of a node (konsil init)"
+        )
+    for _ in range(ATTEMPTS):
+        try:
+            return _attempt(folder, limits)
+        except FileNotFoundError as error:
+            gone = error.filename
+    raise StorageError(f"{gone}: disappeared while it was read", hint="try again")
+
+
+def _attempt(folder: Path, limits: Limits) -> tuple[Entry, ...]:
+    findings = Findings(folder.name)
+    read: list[Entry] = []
+
+    def keep(_: Place, entry: Entry) -> None:
+        read.append(entry)
+
+    walk(scan(folder, findings), findings, limits, keep)
+    broken = [found for found in findings.found if found.exit_code == TAMPERED]
+    if broken:
+        raise VerificationError(broken[0].line(), hint="run: konsil audit verify")
+    return tuple(read)
