@@ -23,7 +23,14 @@ from homes import Fleet, Life, Line, audit, bodies_of, entries_of, make_homes
 
 from konsil.node import control
 from konsil.node.config import read_config
-from konsil.protocol.entries import ArtifactPublish, ArtifactReceive, ArtifactReject, ModelTrain
+from konsil.protocol.entries import (
+    ArtifactPublish,
+    ArtifactReceive,
+    ArtifactReject,
+    ModelTrain,
+    TrustUpdate,
+)
+from konsil.protocol.errors import UnreachableError
 
 VICTIM, PEER = "a", "b"
 CHUNK = 1 << 20
@@ -132,6 +139,8 @@ class Trial:
     def look_at_the_dead(self, life: Life) -> None:
         """What the files say before anything repairs them."""
         assert not life.workers()
+        with pytest.raises(UnreachableError):
+            control.ask(self.home, "status")
         found = entries_of(self.home)
         assert found[: len(self.past)] == self.past
         marks = [line["mark"].split() for line in life.events("journal")]
@@ -193,6 +202,9 @@ class Trial:
         for home in (self.home, self.peer):
             assert not list(bodies_of(home, ArtifactReject))
             assert not list((home / "spool").glob("*.part"))
+            assert len(list((home / "spool").iterdir())) <= 1  # the last worker's own folder
+            judged = [(b.node, b.art) for _, b in bodies_of(home, TrustUpdate)]
+            assert len(judged) == len(set(judged))
         code, said = audit(self.home, self.peer)
         assert code == 0, said
 

@@ -16,7 +16,6 @@ from konsil.node import daemon as daemon_module
 from konsil.protocol.entries import ArtifactReceive, TrustUpdate
 
 
-
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch):
     monkeypatch.setattr(daemon_module, "Trainer", ScriptedTrainer)

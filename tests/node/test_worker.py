@@ -43,8 +43,13 @@ def build(config):
         name="toy", classes=("no", "yes"), model=lambda: nn.Linear(4, 2),
         train=Rows(inputs[:40], targets[:40], names[:40]),
         holdout=Rows(inputs[40:], targets[40:], names[40:]),
-        fit=FITS.get(config.options.get("fit")),
+        fit=lambda *given: FITS[(config.home / "mode").read_text()](*given),
     )
+
+def learns(module, rows, generator):
+    with torch.no_grad():
+        module.bias.add_(torch.rand(2, generator=generator))
+    return 0.25
 
 def stuck(module, rows, generator):
     print("training", file=sys.stderr, flush=True)
@@ -66,7 +71,7 @@ def noisy(module, rows, generator):
         print("noise " * 20)
     return 0.5
 
-FITS = {"stuck": stuck, "busy": busy, "raises": raises, "leaves": leaves, "noisy": noisy}
+FITS = {fit.__name__: fit for fit in (learns, stuck, busy, raises, leaves, noisy)}
 """
 
 
@@ -109,13 +114,14 @@ def start(tmp_path):
     """Makes workers in fresh homes; none survives the test."""
     children = []
 
-    def make(name: str = "home", **options) -> tuple[Child, Open, Path]:
+    def make(name: str = "home", mode: str = "learns") -> tuple[Child, Open, Path]:
         home = tmp_path / name
         home.mkdir()
         (home / "task.py").write_text(TASK)
+        (home / "mode").write_text(mode)
         children.append(Child(home))
         opening = Open(
-            home=str(home), blobs=str(home / "blobs"), factory="task:build", options=options,
+            home=str(home), blobs=str(home / "blobs"), factory="task:build", options={},
             name="charite", seed=7, device="cpu",
         )  # fmt: skip
         return children[-1], opening, home
@@ -126,62 +132,57 @@ def start(tmp_path):
         child.end()
 
 
-def test_a_whole_conversation_is_the_same_twice(start, tmp_path):
-    answers = []
-    for name in ("one", "two"):
-        child, opening, home = start(name)
-        opened = child.ask(opening)
-        assert isinstance(opened, Opened)
-        assert (opened.rows, opened.holdout_rows, sum(opened.class_rows)) == (40, 20, 40)
-        trained = child.ask(Train(model=opened.base, round=1))
-        assert isinstance(trained, Trained)
-        assert trained.out == trained.release != opened.base
-        path = home / "blobs" / "sha256" / trained.out.hex()[:2] / trained.out.hex()
-        assert path.stat().st_size == trained.size
-        checked = child.ask(Check(path=str(path), architecture=opened.architecture))
-        assert checked == Checked(reasons=())
-        assert child.ask(Check(path=str(path), architecture=b"x" * 32)).reasons == ("architecture",)
-        measured = child.ask(Evaluate(model=trained.out))
-        assert isinstance(measured, Evaluated)
-        assert set(measured.metrics) == {
-            "auc", "balanced_accuracy", "accuracy", "log_loss", "ece",
-        }  # fmt: skip
-        assert len(measured.intercept) == 2
-        assert child.end() == 0
-        answers.append((opened.base, trained.out, trained.loss, measured))
-        answers[-1] += (opened.recipe, opened.code, opened.environment, opened.architecture)
-        salt = home / "state" / "data.salt"
-        assert salt.stat().st_mode & 0o777 == 0o600
-        answers.append(opened.data)
-    assert answers[0] == answers[2]
-    assert answers[1] != answers[3], "the commitment to the rows is salted by the home"
-
-
-def test_a_task_that_prints_does_not_disturb_the_channel(start):
-    child, opening, home = start(fit="noisy")
+def converse(child: Child, opening: Open, home: Path):
+    """A whole conversation; the digests and figures that it gave."""
     opened = child.ask(opening)
-    assert isinstance(child.ask(Train(model=opened.base, round=1)), Trained)
-    assert child.end() == 0
+    assert isinstance(opened, Opened)
+    assert (opened.rows, opened.holdout_rows, sum(opened.class_rows)) == (40, 20, 40)
+    trained = child.ask(Train(model=opened.base, round=1))
+    assert isinstance(trained, Trained)
+    assert trained.out == trained.release != opened.base
+    path = home / "blobs" / "sha256" / trained.out.hex()[:2] / trained.out.hex()
+    assert path.stat().st_size == trained.size
+    checked = child.ask(Check(path=str(path), architecture=opened.architecture))
+    assert checked == Checked(reasons=())
+    assert child.ask(Check(path=str(path), architecture=b"x" * 32)).reasons == ("architecture",)
+    measured = child.ask(Evaluate(model=trained.out))
+    assert isinstance(measured, Evaluated)
+    assert set(measured.metrics) == {"auc", "balanced_accuracy", "accuracy", "log_loss", "ece"}
+    assert len(measured.intercept) == 2
+    same = (opened.base, opened.recipe, opened.code, opened.environment, opened.architecture)
+    return opened, (*same, trained.out, trained.loss, measured)
+
+
+def test_the_same_conversation_gives_the_same_digests_and_survives_the_task(start):
+    one, opening, home = start("one")
+    opened, first = converse(one, opening, home)
+    other, opening, elsewhere = start("other")
+    reopened, second = converse(other, opening, elsewhere)
+    assert first == second
+    assert opened.data != reopened.data, "the commitment to the rows is salted by the home"
+    assert (home / "state" / "data.salt").stat().st_mode & 0o777 == 0o600
+    assert other.end() == 0
+
+    (home / "mode").write_text("noisy")
+    assert isinstance(one.ask(Train(model=opened.base, round=2)), Trained)
+    for mode, what in (("raises", "ValueError: xxx"), ("leaves", "SystemExit: 3")):
+        (home / "mode").write_text(mode)
+        failed = one.ask(Train(model=opened.base, round=3))
+        assert isinstance(failed, Failed)
+        assert failed.what.startswith(what)
+        assert len(failed.what) <= worker.LONGEST_TEXT
+        lines = TASK.splitlines()
+        line = next(n for n, text in enumerate(lines, 1) if f"def {mode}" in text) + 1
+        assert (failed.where, failed.fatal, failed.code) == (f"task.py:{line}", False, "task")
+    failed = one.ask(Train(model=b"x" * 32, round=1))
+    assert failed.code == "incomplete"
+    assert "this blob is not here" in failed.what
+    assert isinstance(one.ask(Evaluate(model=opened.base)), Evaluated), "the worker lives"
+    assert one.end() == 0
     log = (home / "worker.log").read_text()
     assert "a task may print" in log
     assert log.count("noise") == 40_000
-
-
-@pytest.mark.parametrize(
-    ("fit", "what"), [("raises", "ValueError: xxx"), ("leaves", "SystemExit: 3")]
-)
-def test_a_task_that_raises_costs_one_answer(start, fit, what):
-    child, opening, home = start(fit=fit)
-    opened = child.ask(opening)
-    failed = child.ask(Train(model=opened.base, round=1))
-    assert isinstance(failed, Failed)
-    assert failed.what.startswith(what)
-    assert len(failed.what) <= worker.LONGEST_TEXT
-    line = next(n for n, text in enumerate(TASK.splitlines(), 1) if f"def {fit}" in text) + 1
-    assert (failed.where, failed.fatal) == (f"task.py:{line}", False)
-    assert isinstance(child.ask(Evaluate(model=opened.base)), Evaluated), "the worker lives"
-    assert child.end() == 0
-    assert "Traceback" in (home / "worker.log").read_text()
+    assert "Traceback" in log
 
 
 def test_a_task_that_cannot_be_opened_is_fatal(start):
@@ -195,7 +196,7 @@ def test_a_task_that_cannot_be_opened_is_fatal(start):
 
 @pytest.mark.parametrize("fit", ["stuck", "busy"])
 def test_no_orphan_stays_when_the_parent_goes_in_the_middle_of_training(start, fit):
-    child, opening, home = start(fit=fit)
+    child, opening, home = start(mode=fit)
     opened = child.ask(opening)
     child.send(Train(model=opened.base, round=1))
     deadline = time.monotonic() + 20
@@ -206,13 +207,9 @@ def test_no_orphan_stays_when_the_parent_goes_in_the_middle_of_training(start, f
     assert child.process.wait(5) == 0
 
 
-def test_a_request_before_open_and_a_missing_blob_are_failures(start):
-    child, opening, _ = start()
-    failed = child.ask(Train(model=b"x" * 32, round=1))
-    assert "Train before Open" in failed.what
-    opened = child.ask(opening)
-    assert isinstance(opened, Opened)
-    assert child.ask(Train(model=b"x" * 32, round=1)).what.startswith("StorageError: cannot read")
+def test_a_request_before_open_is_a_failure():
+    failed = worker.Worker().answer(Train(model=b"x" * 32, round=1))
+    assert failed == Failed(what="Train before Open", where=failed.where, fatal=False, code="bug")
 
 
 def test_frames_are_bounded_and_may_be_torn():

@@ -15,7 +15,7 @@ def test_the_default_wish_is_the_default_demo(tmp_path):
     assert len(plan.hospitals) == 5
     assert len(plan.honest) == 4
     assert plan.rounds == 8
-    assert max(topology.degrees(plan.names, plan.links).values()) == 3
+    assert max(topology.degrees(plan.names, plan.links).values()) == 4
     assert plan == planning.plan_of(Wish(), folder=tmp_path)
 
 

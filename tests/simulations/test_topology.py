@@ -25,11 +25,13 @@ def test_every_kind_is_connected_simple_and_deterministic(kind, count):
 
 
 @pytest.mark.parametrize("count", range(4, 13))
-def test_ring_chords_has_chords_and_no_degree_above_three(count):
+def test_ring_chords_gives_everybody_three_links_and_nobody_five(count):
     names = NAMES[:count]
     links = topology.edges("ring_chords", names)
-    assert len(links) == count + count // 2
-    assert max(topology.degrees(names, links).values()) == 3
+    assert len(links) == count + (count + 1) // 2
+    assert sorted(topology.degrees(names, links).values()) == [3] * (count - count % 2) + [4] * (
+        count % 2
+    )
 
 
 def test_star_puts_the_hub_in_the_middle_and_hub_of_finds_it():

@@ -151,6 +151,8 @@ def test_the_scale_of_a_gain_is_this_rounds_own():
     assert evidence.gain_scales([-3000, 2000, 1000], trusts) == (1482, 1482, 2965)
     assert evidence.gain_scales([-(10**15), 2000, 1000], trusts)[0] == 1482
     assert evidence.gain_scales([-3000], trusts[:1]) == (4447,)
+    # An absurd artifact must not yield a scale that no record can hold.
+    assert evidence.gain_scales([-CEILING_E9], trusts[:1]) == (CEILING_E9,)
     assert evidence.gain_scales([], []) == ()
 
 
@@ -198,6 +200,14 @@ def test_a_round_whose_shared_values_were_all_edited_is_noticed():
     mine = one_round([1000, -2000, 500], [10**8, 3 * 10**8, 2 * 10**8])
     forged = [recompute(msgspec.structs.replace(r, tau_e9=10**12)) for r in mine]
     assert any("tau_e9 is 1000000000000" in line for line in disagreements(forged))
+
+
+def test_a_scale_that_does_not_follow_from_the_others_is_noticed():
+    mine = one_round([1000, -2000, 500], [10**8, 3 * 10**8, 2 * 10**8])
+    mine[2] = recompute(msgspec.structs.replace(mine[2], scale_e9=10**9))
+    (line,) = disagreements(mine)
+    assert "scale_e9 is 1000000000" in line
+    assert disagreements(mine, whole=False) == ()
 
 
 @pytest.mark.parametrize(

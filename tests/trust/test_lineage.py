@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from fractions import Fraction
 from xml.etree import ElementTree
@@ -333,3 +334,20 @@ def test_a_large_lineage_is_quick():
     assert time.process_time() - begun < 2.0
     assert len(found.contributors) == 20
     assert found.depth == 125
+
+
+def test_lineage_beside_a_node_that_replaces_its_tail(tmp_path, monkeypatch):
+    bern = Hospital(tmp_path, "bern")
+    for _ in range(140):
+        bern.train()
+        bern.publish()
+    look = os.lstat
+
+    def replaced(path):
+        if str(path).endswith("tail.0"):
+            bern.journal.sign_checkpoint()
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", replaced)
+    assert read_lineage([bern.home]).newest() == bern.model
+    bern.close()

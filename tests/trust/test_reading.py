@@ -62,13 +62,30 @@ def test_a_running_writer_is_tolerated(bern):
 
     sizes, writer = [], threading.Thread(target=write)
     writer.start()
-    while not done.is_set():
-        found = read_entries(folder)
-        assert [entry.n for entry in found] == list(range(len(found)))
-        sizes.append(len(found))
-    writer.join()
+    try:
+        while not done.is_set():
+            found = read_entries(folder)
+            assert [entry.n for entry in found] == list(range(len(found)))
+            sizes.append(len(found))
+    finally:
+        writer.join()
     assert sizes == sorted(sizes)
     assert len(read_entries(folder)) == bern.journal.size == 2 + 12 * 128
+
+
+def test_a_tail_that_is_replaced_between_two_looks_is_no_tampering(bern, monkeypatch):
+    """The listing still names the old tail, which the writer has removed since."""
+    fill(bern.journal, 300)
+    folder, look = bern.home / "ledger", os.lstat
+
+    def replaced(path):
+        if str(path).endswith("tail.0"):
+            bern.journal.sign_checkpoint()
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", replaced)
+    assert len(read_entries(folder)) == bern.journal.size
+    assert not (folder / "tail.0").exists()
 
 
 def test_what_was_changed_is_refused_by_its_place(bern):

@@ -9,8 +9,8 @@ the stored element type. A part of weight 0 is never read, so whatever its bytes
 one bit of the result depends on them.
 
 Inputs are memory-mapped and walked in blocks that fit a second-level cache; pages already
-used are given back, so that the resident memory does not grow with the model. Hashing and
-writing what is finished takes a second thread, in the same order.
+used are given back, so that the resident memory does not grow with the model. One thread
+computes, a little ahead of the other, which hashes and writes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from konsil.protocol.errors import LocalProtocolError, ManifestRefused, StorageE
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from io import FileIO
     from pathlib import Path
-    from types import TracebackType
 
     from konsil.protocol.digest import Digest
 
@@ -43,9 +42,10 @@ UNIT_E9 = 10**9
 BLOCK_ELEMENTS = 1 << 15
 """Elements mixed at a time: two float64 rows of this length fit a second-level cache."""
 
-_PIECE_BLOCKS = 8
-_PIECES = 4
-"""Finished pieces, of so many blocks each, that may wait to be hashed and written."""
+_PIECE_BYTES = 1 << 20
+"""Computed at a time: so much of one tensor, or as many small tensors."""
+_AHEAD = 3
+"""Times `_PIECE_BYTES` that may be computed and not yet written."""
 _DROP_BYTES = 4 << 20
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -101,11 +101,10 @@ def mix(
     try:
         sources = [_Source(part.path, part.w_e9, limits) for part in parts]
         _require_one_architecture(sources, not_mixed)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if out is None:
-                return _write(sources, None, frozenset(not_mixed))
-            with out.open("xb", buffering=0) as file:
-                return _write(sources, file, frozenset(not_mixed))
+        if out is None:
+            return _write(sources, None, frozenset(not_mixed))
+        with out.open("xb", buffering=0) as file:
+            return _write(sources, file, frozenset(not_mixed))
     except OSError as fault:
         place = fault.filename or out
         raise StorageError(f"mixing failed at {place}: {fault.strerror}") from fault
@@ -149,100 +148,119 @@ def _require_one_architecture(sources: Sequence[_Source], not_mixed: Collection[
             raise ManifestRefused(f"{source.path} has other tensors than {first.path}")
 
 
-class _Output:
-    """Hashes and writes pieces in the order in which they are emitted, in a thread of its own."""
+@dataclass(frozen=True)
+class _Piece:
+    """One stretch of one tensor, from byte `begin` to `end`: a sum, or a copy of the first."""
 
-    def __init__(self, file: FileIO | None) -> None:
-        self._file = file
-        self._state = hashlib.sha256()
-        self._waiting: deque[Future[None]] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mixing")
+    sources: Sequence[_Source]
+    name: str
+    element: _Element | None
+    begin: int
+    end: int
 
-    def __enter__(self) -> _Output:
-        return self
+    def views(self) -> list[Array]:
+        """This stretch of each source."""
+        stored = _BYTES if self.element is None else self.element.stored
+        starts = [source.specs[self.name].begin for source in self.sources]
+        return [
+            source.view(start + self.begin, start + self.end, stored)
+            for source, start in zip(self.sources, starts, strict=True)
+        ]
 
-    def __exit__(
+    def drop(self) -> None:
+        """Give back the pages that lie behind."""
+        for source in self.sources:
+            source.drop(source.specs[self.name].begin + self.end)
+
+
+class _Rows:
+    """The two rows of float64 in which everything is computed, by one thread."""
+
+    def __init__(self) -> None:
+        self._total = np.empty(BLOCK_ELEMENTS)
+        self._term = np.empty(BLOCK_ELEMENTS)
+
+    def results(self, batch: Sequence[_Piece]) -> list[memoryview]:
+        """The bytes of these pieces of the result, in memory of their own."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [self._result(piece).view(np.uint8).data for piece in batch]
+
+    def _result(self, piece: _Piece) -> Array:
+        views = piece.views()
+        if piece.element is None:
+            return views[0].copy()
+        mixed = np.empty_like(views[0])
+        weights = [source.weight for source in piece.sources]
+        for begin in range(0, len(mixed), BLOCK_ELEMENTS):
+            block = slice(begin, begin + BLOCK_ELEMENTS)
+            total = self._total[: len(mixed[block])]
+            self._sum([view[block] for view in views], weights, piece.element, total)
+            mixed[block] = piece.element.narrow(total)
+        return mixed
+
+    def _sum(
         self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
+        blocks: Sequence[Array],
+        weights: Sequence[float],
+        element: _Element,
+        total: Doubles,
     ) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """The weighted sum of one block, into `total`."""
+        term = self._term[: len(total)]
+        element.widen(blocks[0], total)
+        np.multiply(total, weights[0], out=total)
+        for block, weight in zip(blocks[1:], weights[1:], strict=True):
+            element.widen(block, term)
+            np.multiply(term, weight, out=term)
+            np.add(total, term, out=total)
 
-    def emit(self, data: bytes | memoryview) -> None:
-        """Take over `data`, which must not change any more. Raises what an earlier piece did."""
-        self._waiting.append(self._thread.submit(self._put, data))
-        while len(self._waiting) > _PIECES:
-            self._waiting.popleft().result()
 
-    def digest(self) -> Digest:
-        """The SHA-256 of all pieces, once they are written."""
-        while self._waiting:
-            self._waiting.popleft().result()
-        return self._state.digest()
+def _pieces(sources: Sequence[_Source], not_mixed: frozenset[str]) -> Iterator[_Piece]:
+    used = [source for source in sources if source.weight != 0.0]
+    for name, spec in sources[0].specs.items():
+        element = None if name in not_mixed else _ELEMENTS.get(spec.dtype)
+        size = spec.end - spec.begin
+        for begin in range(0, size, _PIECE_BYTES):
+            end = min(begin + _PIECE_BYTES, size)
+            yield _Piece(sources[:1] if element is None else used, name, element, begin, end)
 
-    def _put(self, data: bytes | memoryview) -> None:
-        self._state.update(data)
-        written = 0 if self._file else len(data)
-        while self._file and written < len(data):
-            written += self._file.write(data[written:])
+
+def _batches(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
+    batch: list[_Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += piece.end - piece.begin
+        if size >= _PIECE_BYTES:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def _write(sources: Sequence[_Source], file: FileIO | None, not_mixed: frozenset[str]) -> Digest:
-    used = [source for source in sources if source.weight != 0.0]
-    with _Output(file) as output:
-        output.emit(sources[0].head)
-        for name, spec in sources[0].specs.items():
-            element = _ELEMENTS.get(spec.dtype)
-            if element is None or name in not_mixed:
-                _copy(sources[0], spec, output)
-            else:
-                _blend(used, name, element, output)
-        return output.digest()
+    state = hashlib.sha256()
 
+    def emit(data: bytes | memoryview) -> None:
+        state.update(data)
+        written = 0 if file else len(data)
+        while file and written < len(data):
+            written += file.write(data[written:])
 
-def _copy(source: _Source, spec: tensors.TensorSpec, output: _Output) -> None:
-    for begin in range(spec.begin, spec.end, _DROP_BYTES):
-        end = min(begin + _DROP_BYTES, spec.end)
-        # A copy, because the pages below it are given back before it is written.
-        output.emit(source.view(begin, end, _BYTES).tobytes())
-        source.drop(end)
+    def finish(batch: list[_Piece], results: Future[list[memoryview]]) -> None:
+        for piece, data in zip(batch, results.result(), strict=True):
+            emit(data)
+            piece.drop()
 
-
-def _blend(sources: Sequence[_Source], name: str, element: _Element, output: _Output) -> None:
-    """Emit the weighted sum of one tensor, piece by piece."""
-    whole = _PIECE_BLOCKS * BLOCK_ELEMENTS * element.stored.itemsize
-    size = sources[0].specs[name].end - sources[0].specs[name].begin
-    total = np.empty(BLOCK_ELEMENTS)
-    term = np.empty(BLOCK_ELEMENTS)
-    for offset in range(0, size, whole):
-        piece = np.empty(min(whole, size - offset) // element.stored.itemsize, element.stored)
-        for first in range(0, len(piece), BLOCK_ELEMENTS):
-            mixed = piece[first : first + BLOCK_ELEMENTS]
-            start = offset + first * element.stored.itemsize
-            _sum(sources, name, start, element, total[: len(mixed)], term[: len(mixed)])
-            mixed[:] = element.narrow(total[: len(mixed)])
-        output.emit(piece.view(np.uint8).data)
-
-
-def _sum(
-    sources: Sequence[_Source],
-    name: str,
-    offset: int,
-    element: _Element,
-    total: Doubles,
-    term: Doubles,
-) -> None:
-    """The weighted sum of one block, `offset` bytes into the tensor, into `total`."""
-    for position, source in enumerate(sources):
-        begin = source.specs[name].begin + offset
-        end = begin + len(total) * element.stored.itemsize
-        row = term if position else total
-        element.widen(source.view(begin, end, element.stored), row)
-        np.multiply(row, source.weight, out=row)
-        if position:
-            np.add(total, row, out=total)
-        source.drop(end)
+    emit(sources[0].head)
+    rows, ahead = _Rows(), deque[tuple[list[_Piece], Future[list[memoryview]]]]()
+    with ThreadPoolExecutor(1, thread_name_prefix="mixing") as thread:
+        for batch in _batches(_pieces(sources, not_mixed)):
+            ahead.append((batch, thread.submit(rows.results, batch)))
+            if len(ahead) > _AHEAD:
+                finish(*ahead.popleft())
+        while ahead:
+            finish(*ahead.popleft())
+    return state.digest()
 
 
 def _widen_plain(stored: Array, out: Doubles) -> None:

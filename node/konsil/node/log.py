@@ -44,6 +44,7 @@ class _Lines:
         self._stream = stream
 
     def msg(self, line: str) -> None:
+        """Write a line, whatever its level."""
         with contextlib.suppress(OSError):
             print(line, file=self._stream, flush=True)
 

@@ -7,6 +7,7 @@ one, so that the exit code is a documented one.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def run_node(root: Path, *, exit_with_parent: bool) -> None:
     config = read_config(home.config)
     check_addresses(config, home.config)
     log = open_log(config.node.name, config.log.level)
+    _silence_libp2p()
     try:
         trio.run(_serve, home, config, log)
     except BaseExceptionGroup as group:
@@ -97,6 +99,12 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return leaves
+
+
+def _silence_libp2p() -> None:
+    """Every peer that leaves is an error to libp2p; our transport tells what matters."""
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL + 1)
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _end_with_parent() -> None:

@@ -86,11 +86,16 @@ def _ring(count: int, _seed: int) -> nx.Graph:
 
 
 def _ring_chords(count: int, seed: int) -> nx.Graph:
-    """A ring, and a chord from each member of one half across it: no degree above three."""
+    """A ring, and chords across it so that every member has one: no degree above four.
+
+    With three links each, one hostile neighbour cannot capture a member's median.
+    """
     graph = _ring(count, seed)
     reach = count // 2
     if reach > 1:
         graph.add_edges_from((start, start + reach) for start in range(reach))
+        if count % 2:
+            graph.add_edge(count - 1, reach - 1)
     return graph
 
 

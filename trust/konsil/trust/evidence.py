@@ -123,7 +123,7 @@ def gain_scales(gains: Sequence[int], trusts: Sequence[int]) -> tuple[int, ...]:
         others = sizes[:place] + sizes[place + 1 :]
         voices = [*trusts[:place], *trusts[place + 1 :]]
         median = trusted_median(others, voices) if others else size
-        scales.append(median * 14826 // 10000)
+        scales.append(min(median * 14826 // 10000, CEILING_E9))
     return tuple(scales)
 
 
@@ -190,9 +190,9 @@ def bounds(
 def disagreements(records: Sequence[EvidenceRecord], *, whole: bool = True) -> tuple[str, ...]:
     """What does not follow from the measurements in all the records of one round; empty is well.
 
-    Checks each record against `recompute`, that all speak of the same round, and the values
-    that follow from all of the round's candidates: tau, rho and the scales. These follow from all records
-    together, so they are left out where some may be missing (`whole` is False).
+    Checks each record against `recompute`, that all speak of the same round, and what follows
+    from all of the round's candidates together: tau, rho and the scales. These are left out
+    where some records may be missing (`whole` is False).
     """
     found = []
     for record in records:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol.digest import Digest  # noqa: TC001 - msgspec reads it
+from konsil.protocol.digest import Digest
 from konsil.protocol.errors import LocalProtocolError
 from konsil.trust.evidence import EvidenceRecord, recompute
 from konsil.trust.fixed import UNIT_E9

@@ -54,7 +54,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scan(folder: Path, findings: Findings) -> Layout:
-    """Looks through a ledger's folder. Raises `StorageError` when it cannot be listed."""
+    """Looks through a ledger's folder.
+
+    Raises `StorageError` when it cannot be listed, and `FileNotFoundError` when a running node
+    replaced its tail meanwhile.
+    """
     tails: list[int] = []
     bundles: set[int] = set()
     hashes: set[tuple[int, int]] = set()
@@ -105,6 +109,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
             try:
                 status = os.lstat(folder / name)
             except FileNotFoundError:
+                if _tail_start(name) is not None:
+                    raise  # a running node put a new tail in its place: look again
                 continue
             if stat.S_ISDIR(status.st_mode) and _FOLDER.fullmatch(name):
                 waiting.append(name)

@@ -29,9 +29,7 @@ from konsil.protocol.entries import (
 from konsil.protocol.errors import IncompleteError, VerificationError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.audit import LEDGER, known_authors
-from konsil.trust.layout import scan
-from konsil.trust.report import TAMPERED, Findings
-from konsil.trust.structure import Place, walk
+from konsil.trust.reading import read_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,19 +227,9 @@ def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> L
     steps: dict[bytes, Step] = {}
     releases: dict[bytes, Step] = {}
     for home in homes:
-        findings = Findings(home.name)
-        read: list[Entry] = []
-
-        def keep(_: Place, entry: Entry, into: list[Entry] = read) -> None:
-            into.append(entry)
-
-        author = walk(scan(home / LEDGER, findings), findings, limits, keep).author
-        broken = [item for item in findings.found if item.exit_code == TAMPERED]
-        if broken or author is None:
-            what = broken[0].line() if broken else f"{home}: no genesis entry"
-            raise VerificationError(what, hint="run: konsil audit verify")
-        for entry in read:
-            step = _step(entry, author.node)
+        told = read_ledger(home / LEDGER, limits=limits)
+        for entry in told.entries:
+            step = _step(entry, told.author.node)
             if step is not None and step.out not in (source.model for source in step.sources):
                 into = releases if step.kind == "release" else steps
                 _earliest(into, step)
