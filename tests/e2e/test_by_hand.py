@@ -218,7 +218,7 @@ print(json.dumps(found | {"konsil": [n for n in sys.modules if n.startswith("kon
 """
 
 
-@pytest.mark.parametrize("name", ["bern", "graz"])
+@pytest.mark.parametrize("name", ["graz", pytest.param("bern", marks=pytest.mark.exhaustive)])
 def test_a_model_leaves_for_plain_torch(running, homes, tmp_path, name):
     """Its accuracy on the holdout, computed without konsil, is the one that the node shows."""
     home, out = homes[name], tmp_path / "model"

@@ -25,7 +25,8 @@ ROUNDS = 30
 
 
 def options(site, split):
-    return {"dataset": "heart_disease", "model": "logistic", "site": site, "split_seed": split}
+    return {"dataset": "heart_disease", "model": "logistic", "site": site, "split_seed": split,
+            "holdout": 0.3}  # fmt: skip
 
 
 def measured(root, models, rounds):

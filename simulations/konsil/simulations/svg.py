@@ -115,7 +115,7 @@ class Axes(msgspec.Struct, frozen=True, kw_only=True):
     margin_right: float = 110.0
 
 
-_TOP, _LEFT, _BOTTOM, _LABEL_GAP = 14.0, 42.0, 40.0, 15.0
+_TOP, _LEFT, _BOTTOM, _LABEL_GAP = 14.0, 54.0, 40.0, 15.0
 
 
 def line_chart(axes: Axes, series: Sequence[Series], guides: Sequence[Guide] = ()) -> str:

@@ -7,14 +7,17 @@ else end with 70 and a request to report the bug.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from konsil.node.cli import artifact, audit, config, init, node, output
+from konsil.node.durable import DiskFullError, storage_error
 from konsil.protocol.errors import KonsilError, UsageError
 
 if TYPE_CHECKING:
@@ -63,9 +66,7 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line and exit with its documented code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    code = _run(arguments)
-    output.give_up_stderr()
-    sys.exit(code)
+    sys.exit(output.settle(_run(arguments)))
 
 
 def _run(arguments: list[str]) -> int:
@@ -77,7 +78,8 @@ def _run(arguments: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer hands it out under no name
-            print(error.format_message())
+            with contextlib.suppress(OSError):
+                print(error.format_message())
             return UsageError.exit_code
         context = getattr(error, "ctx", None)
         hint = f"see: {context.command_path if context else 'konsil'} --help"
@@ -88,6 +90,9 @@ def _run(arguments: list[str]) -> int:
     except KonsilError as error:
         return output.fail(verb, error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last boundary: a bug must not look like findings
+        full = _full(error)
+        if full is not None:
+            return output.fail(verb, full, as_json=False)
         traceback.print_exception(error)
         bug = KonsilError(
             f"a bug in konsil: {type(error).__name__}: {error}",
@@ -95,6 +100,14 @@ def _run(arguments: list[str]) -> int:
         )
         output.fail(verb, bug, as_json=as_json)
         return BUG
+
+
+def _full(error: Exception) -> DiskFullError | None:
+    """The error of a full disk to which our own output goes."""
+    if not isinstance(error, OSError):
+        return None
+    known = storage_error(Path(error.filename or "standard output"), error)
+    return known if isinstance(known, DiskFullError) else None
 
 
 def _verb(arguments: Sequence[str]) -> str:

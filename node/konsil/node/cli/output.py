@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 import typer
+
+from konsil.node.durable import storage_error
+from konsil.protocol.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,17 +79,29 @@ def fail(verb: str, error: KonsilError, *, as_json: bool) -> int:
 
 
 def talk(line: str) -> None:
-    """Print one line for people, on stderr; where there is no room for it, nothing happens."""
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+    """Print one line for people, on stderr; where that is full or closed, nothing happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
-def give_up_stderr() -> None:
-    """Forget what stderr could not take: Python would end with an exit code of its own, 120."""
+def settle(code: int) -> int:
+    """Hand over what was printed; the exit code, which is 6 when there was no room for it.
+
+    Python would end with a code of its own (120), and with a traceback when nobody listens.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None
+        told = code == StorageError.exit_code
+        if not told and not isinstance(error, BrokenPipeError):
+            code = fail("", storage_error(Path("standard output"), error), as_json=False)
     try:
         sys.stderr.flush()
-    except OSError:
+    except (OSError, AttributeError):
         sys.stderr = None
+    return code
 
 
 def _print_json(value: Mapping[str, object]) -> None:
