@@ -5,9 +5,8 @@ Pure, and free of libp2p, so that a wrong address is named before a node starts.
 
 from __future__ import annotations
 
+import ipaddress
 import socket
-
-from multiaddr import Multiaddr
 
 from konsil.protocol.errors import ConfigError
 
@@ -24,16 +23,12 @@ _FAMILIES = {
 }
 
 
-def endpoint(address: str | Multiaddr) -> Endpoint:
+def endpoint(address: str) -> Endpoint:
     """Where a multiaddr such as /ip4/192.0.2.7/tcp/4001 or /dns4/a.example/tcp/4001 points.
 
     Raises `ConfigError` naming the address when it is not host and TCP port.
     """
-    parts = str(address).strip("/").split("/")
-    try:
-        Multiaddr("/" + "/".join(parts))
-    except ValueError as error:
-        raise ConfigError(f"{address} is not an address: {error}", hint=_HINT) from error
-    if len(parts) not in (4, 6) or parts[0] not in _FAMILIES or parts[2] != "tcp":
+    kind, host, tcp, port, *peer = (*address.strip("/").split("/"), "", "", "")[:7]
+    peer = [part for part in peer if part]
+    if kind not in _FAMILIES or tcp != "tcp" or not host or peer[:1] not in ([], ["p2p"]):
         raise ConfigError(f"{address} is not an address that konsil can use", hint=_HINT)
-    return parts[1], int(parts[3]), _FAMILIES[parts[0]]

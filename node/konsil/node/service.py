@@ -108,8 +108,11 @@ def _silence_libp2p() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies (Linux); nobody has to clean up then."""
-    parent = os.getppid()
+    """Ask the kernel for SIGTERM when the parent dies (Linux); nobody has to clean up then.
+
+    A parent that names itself in KONSIL_PARENT_PID may be gone before we come to ask.
+    """
+    parent = int(os.environ.get("KONSIL_PARENT_PID") or os.getppid())
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
