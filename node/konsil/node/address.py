@@ -6,6 +6,7 @@ Pure, and free of libp2p, so that a wrong address is named before a node starts.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 
 from konsil.protocol.errors import ConfigError
@@ -14,6 +15,8 @@ Endpoint = tuple[str, int, int]
 """Host, port and address family (`AF_INET`, `AF_INET6` or `AF_UNSPEC`)."""
 
 _HINT = "write /ip4/<address>/tcp/<port> or /dns4/<name>/tcp/<port>"
+_ADDRESS = re.compile(r"/?(ip[46]|dns[46]?)/([^/\s]+)/tcp/(\d{1,5})(?:/p2p/[^/\s]+)?/?", re.ASCII)
+_LITERAL = {"ip4": ipaddress.IPv4Address, "ip6": ipaddress.IPv6Address}
 _FAMILIES = {
     "ip4": socket.AF_INET,
     "ip6": socket.AF_INET6,
@@ -28,7 +31,13 @@ def endpoint(address: str) -> Endpoint:
 
     Raises `ConfigError` naming the address when it is not host and TCP port.
     """
-    kind, host, tcp, port, *peer = (*address.strip("/").split("/"), "", "", "")[:7]
-    peer = [part for part in peer if part]
-    if kind not in _FAMILIES or tcp != "tcp" or not host or peer[:1] not in ([], ["p2p"]):
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match[3]) > 65_535:
         raise ConfigError(f"{address} is not an address that konsil can use", hint=_HINT)
+    kind, host, port = match.groups()
+    try:
+        if kind in _LITERAL:
+            _LITERAL[kind](host)
+    except ValueError as error:
+        raise ConfigError(f"{address} is not an address: {error}", hint=_HINT) from error
+    return host, int(port), _FAMILIES[kind]

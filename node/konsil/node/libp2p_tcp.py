@@ -174,7 +174,7 @@ class MemberTcp(ITransport):
         """Connect to `maddr`, which libp2p has completed with the peer's id."""
         if maddr.value_for_protocol("p2p") not in self.permitted:
             raise OpenConnectionError(f"nobody asked us to dial {maddr}")
-        host, port, family = endpoint(maddr)
+        host, port, family = endpoint(str(maddr))
         failure: OSError | None = None
         try:
             for found in await trio.socket.getaddrinfo(
@@ -202,7 +202,7 @@ class MemberTcp(ITransport):
     def can_dial(self, maddr: Multiaddr) -> bool:
         """Whether `maddr` is a host and a TCP port."""
         try:
-            endpoint(maddr)
+            endpoint(str(maddr))
         except ConfigError:
             return False
         return True

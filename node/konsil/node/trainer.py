@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from konsil.node.log import Log
 
 LONGEST_REPLY = 64 << 20
+LAST_BREATH_S = 1.0
+"""A process closes its pipes a moment before it is gone."""
 NOT_THE_TASK: Mapping[str, type[KonsilError]] = MappingProxyType(
     {kind.code: kind for kind in (ConfigError, StorageError, DiskFullError, VerificationError)}
 )
@@ -109,7 +111,7 @@ class Trainer:
                 hint="raise training.timeout_s, or find where it hangs",
             ) from None
         except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError, ValueError) as error:
-            code = self._process.poll() if self._process else None
+            code = await self._exit_code()
             await self.aclose()
             raise TaskError(
                 f"the worker process died during `{what}` (exit code {code})",
@@ -139,6 +141,12 @@ class Trainer:
             raise ValueError(f"a reply of {length} bytes")
         reply: Reply = self._decoder.decode(await _read_exactly(self._process.stdout, length))
         return reply
+
+    async def _exit_code(self) -> int | None:
+        """How the process ended; None when it only closed its pipes."""
+        with trio.move_on_after(LAST_BREATH_S):
+            return None if self._process is None else await self._process.wait()
+        return None
 
     async def _end(self) -> None:
         process, self._process, self._opened = self._process, None, None
