@@ -1,4 +1,7 @@
-"""JSON lines on stderr: what happened, to whom, when; no patient and no key is ever logged.
+"""JSON lines on stderr: what happened, to whom, when.
+
+konsil itself logs no patient and no key. The text of an error that a hospital's own task
+raised is logged as it is, so the log stays in the hospital.
 
 A log that cannot be written (stderr is a file, and its disk is full) stops nothing.
 """
