@@ -52,12 +52,22 @@ def remembered(net, name):
     return memory, restore_shelf(journal, blobs, memory, me, DEFAULT_LIMITS)
 
 
+def everything_arrived(net, name):
+    shelf = net.daemons[name].shelf
+    return all(
+        shelf.sequence(net.members[other].node, "parameters") == daemon.learner.memory.sequence
+        for other, daemon in net.daemons.items()
+    )
+
+
 async def test_the_ledger_alone_tells_what_a_running_node_knows(tmp_path, nursery):
     net = Network(tmp_path, nursery, "abc", rounds=4)
     await net.start("a", "b")
     await net.until(lambda: net.daemons["a"].learner.memory.round >= 2)
     await net.start("c")
     await net.until(net.idle)
+    # Idle nodes still receive: compare once nothing is under way any more.
+    await net.until(lambda: all(everything_arrived(net, name) for name in "abc"))
     for name in "abc":
         memory, shelf = remembered(net, name)
         live = net.daemons[name]
