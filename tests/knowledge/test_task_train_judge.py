@@ -11,7 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from konsil.knowledge import judge, pack, train
-from konsil.knowledge.judge import Judge, balanced_loss, local_names, trial_model
+from konsil.knowledge.judge import (
+    Judge,
+    balanced_error,
+    balanced_mean,
+    local_names,
+    row_losses,
+    trial_model,
+)
 from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.task import Rows, Task, TaskConfig, load_factory, where
 from konsil.protocol.errors import ConfigError, TaskError
@@ -194,7 +201,8 @@ def test_balanced_loss_counts_every_class_alike():
     low = functional.cross_entropy(outputs[:1], targets[:1])
     high = functional.cross_entropy(outputs[9:], targets[9:])
     wanted = float((low + high) / 2)
-    assert balanced_loss(outputs, targets, torch.tensor([0, 1])) == pytest.approx(wanted)
+    losses = row_losses(outputs, targets, torch.tensor([0, 1]))
+    assert balanced_mean(losses, targets) == pytest.approx(wanted)
 
 
 def test_a_node_does_not_judge_classes_that_it_cannot_see():
@@ -203,9 +211,23 @@ def test_a_node_does_not_judge_classes_that_it_cannot_see():
     outputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
     changed = outputs.clone()
     changed[:, [1, 3]] += 50.0
-    assert balanced_loss(outputs, targets, seen) == balanced_loss(changed, targets, seen)
+    assert torch.equal(row_losses(outputs, targets, seen), row_losses(changed, targets, seen))
     only = torch.tensor([2])
-    assert balanced_loss(outputs[1:], targets[1:], only) == pytest.approx(0.0)
+    assert row_losses(outputs[1:], targets[1:], only).abs().max() == pytest.approx(0.0)
+
+
+def test_the_error_of_a_balanced_mean_is_what_repeated_samples_show():
+    """An oracle: the spread of the balanced mean over many samples of 30 and 10 rows."""
+    generator = torch.Generator().manual_seed(5)
+    targets = torch.tensor([0] * 30 + [1] * 10)
+    spread = torch.tensor([1.0] * 30 + [3.0] * 10)
+    samples = torch.randn(2000, 40, generator=generator) * spread
+    means = torch.tensor([balanced_mean(sample, targets) for sample in samples])
+    errors = torch.tensor([balanced_error(sample, targets) for sample in samples])
+    assert float(errors.square().mean().sqrt()) == pytest.approx(float(means.std()), rel=0.05)
+    assert balanced_error(torch.tensor([2.0, -1.0]), torch.tensor([0, 1])) == pytest.approx(
+        5**0.5 / 2
+    )
 
 
 def test_trial_goes_a_quarter_of_the_bounded_way():
@@ -227,11 +249,18 @@ def test_the_judge_prefers_what_helps():
     assert own.loss(better) < own.loss(start)
     broken = start.map(lambda tensor: tensor * float("nan"))
     assert own.loss(broken) == float("inf")
+    gain, error = own.gain(start, better)
+    assert gain == own.loss(start) - own.loss(better)
+    assert 0 < error < gain
+    assert own.gain(start, broken) == (-float("inf"), 0.0), "what is broken has no excuse"
+    assert own.gain(broken, broken) == (0.0, 0.0)
 
 
 def test_an_own_loss_judges_too():
     toy = task(loss=lambda outputs, targets: (outputs.sum() * 0) + 4.5)
-    assert Judge(toy, "cpu").loss(train.initial_model(toy, 1)) == 4.5
+    start = train.initial_model(toy, 1)
+    assert Judge(toy, "cpu").loss(start) == 4.5
+    assert Judge(toy, "cpu").gain(start, start) == (0.0, 0.0)
 
 
 def test_outputs_of_another_shape_are_a_clear_error():

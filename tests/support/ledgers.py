@@ -211,7 +211,7 @@ class Hospital:
         gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
         trusts = [unit // 2] * len(arrived)
         tau, rho = evidence.bounds(reaches, reaches, unit, trusts)
-        scales = evidence.gain_scales(gains, trusts)
+        scales = evidence.gain_scales(gains, [0] * len(gains), trusts)
         return tuple(
             evidence.recompute(
                 EvidenceRecord(
@@ -226,6 +226,7 @@ class Hospital:
                     reach_e9=reach,
                     rho_e9=rho,
                     g_e9=gain,
+                    error_e9=0,
                     scale_e9=scale,
                     d_e9=reach,
                     tau_e9=tau,

@@ -107,7 +107,7 @@ class ScriptedTrainer:
             score.trust(score.Score(r_e9=one.r_e9, s_e9=one.s_e9)) for one in request.candidates
         ]
         tau, rho = evidence.bounds(distances, reaches, own, trusts)
-        scales = evidence.gain_scales([0] * len(others), trusts)
+        scales = evidence.gain_scales([0] * len(others), [0] * len(others), trusts)
         found = []
         for candidate, distance, reach in zip(request.candidates, distances, reaches, strict=True):
             found.append(
@@ -123,6 +123,7 @@ class ScriptedTrainer:
                     reach_e9=reach,
                     rho_e9=rho,
                     g_e9=0,
+                    error_e9=0,
                     scale_e9=scales[0],
                     d_e9=distance,
                     tau_e9=tau,

@@ -33,6 +33,7 @@ def record(**changes) -> EvidenceRecord:
         "reach_e9": 900_000_000,
         "rho_e9": 900_000_000,
         "g_e9": 2_000_000,
+        "error_e9": 1_000_000,
         "scale_e9": 3_000_000,
         "d_e9": 800_000_000,
         "tau_e9": 800_000_000,
@@ -48,11 +49,12 @@ def one_round(gains, distances, **shared) -> list[EvidenceRecord]:
     """Consistent records of one round, as a worker makes them."""
     trusts = [UNIT_E9 // 2] * len(gains)
     tau, rho = evidence.bounds(distances, distances, 400_000_000, trusts)
-    scales = evidence.gain_scales(gains, trusts)
+    scales = evidence.gain_scales(gains, [700] * len(gains), trusts)
     return [
         record(
             node=chr(97 + i) * 32,
             g_e9=gain,
+            error_e9=700,
             d_e9=distance,
             reach_e9=distance,
             tau_e9=tau,
@@ -147,13 +149,43 @@ def test_distrusted_peers_keep_a_faint_voice():
 
 
 def test_the_scale_of_a_gain_is_this_rounds_own():
-    trusts = [UNIT_E9 // 2] * 3
-    assert evidence.gain_scales([-3000, 2000, 1000], trusts) == (1482, 1482, 2965)
-    assert evidence.gain_scales([-(10**15), 2000, 1000], trusts)[0] == 1482
-    assert evidence.gain_scales([-3000], trusts[:1]) == (4447,)
+    trusts, sure = [UNIT_E9 // 2] * 3, [0, 0, 0]
+    assert evidence.gain_scales([-3000, 2000, 1000], sure, trusts) == (1482, 1482, 2965)
+    assert evidence.gain_scales([-(10**15), 2000, 1000], sure, trusts)[0] == 1482
+    assert evidence.gain_scales([-3000], [0], trusts[:1]) == (4447,)
     # An absurd artifact must not yield a scale that no record can hold.
-    assert evidence.gain_scales([-CEILING_E9], trusts[:1]) == (CEILING_E9,)
-    assert evidence.gain_scales([], []) == ()
+    assert evidence.gain_scales([-CEILING_E9], [0], trusts[:1]) == (CEILING_E9,)
+    assert evidence.gain_scales([], [], []) == ()
+
+
+def test_the_scale_is_at_least_the_gains_own_error():
+    """Three gains near nothing on a small holdout: none of them is harm that was shown."""
+    trusts = [UNIT_E9 // 2] * 3
+    scales = evidence.gain_scales([-5000, 100, 50], [6000, 0, 300], trusts)
+    assert scales == (6000, 74, 300)
+    sure = evidence.gain_scales([-5000, 100, 50], [0, 0, 300], trusts)
+    assert evidence.functional(-5000, sure[0]) == 0
+    assert evidence.functional(-5000, scales[0]) > 4 * UNIT_E9 // 10
+
+
+def test_the_benefit_of_the_doubt_is_spent_by_harm():
+    """Doing nothing is worth .773 to a newcomer, but only .5 to a peer that stands distrusted."""
+    newcomer, distrusted = record(g_e9=0), record(g_e9=0, s_before_e9=6 * UNIT_E9)
+    assert newcomer.p_f_e9 == pytest.approx(773_372_648, abs=2)
+    assert distrusted.trust_before_e9 < 300_000_000
+    assert distrusted.p_f_e9 == UNIT_E9 // 2
+
+
+def test_a_peer_cast_out_by_mistake_comes_back_by_doing_no_harm():
+    known, granted = score.Score(s_e9=6 * UNIT_E9), []
+    for number in range(60):
+        one = record(
+            round=number, g_e9=0, r_before_e9=known.r_e9, s_before_e9=known.s_e9, d_e9=10**8
+        )
+        known = score.Score(r_e9=one.r_after_e9, s_e9=one.s_after_e9)
+        granted.append(one.gate_e9)
+    assert granted[0] == 0
+    assert granted[-1] == UNIT_E9
 
 
 def test_one_of_two_neighbours_is_not_cast_out_for_having_other_patients():
@@ -186,6 +218,7 @@ def test_a_round_without_contradiction_agrees():
         ("r_before_e9", 10**10),
         ("own_e9", 1),
         ("scale_e9", 1),
+        ("error_e9", 10**9),
         ("rho_e9", 1),
         ("trained", b"x" * 32),
     ],

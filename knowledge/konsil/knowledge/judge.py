@@ -45,13 +45,33 @@ class Judge:
 
     def loss(self, model: NamedTensors) -> float:
         """The private loss L of a model; infinite or NaN outputs give infinity."""
+        return self._assess(model)[0]
+
+    def gain(self, before: NamedTensors, trial: NamedTensors) -> tuple[float, float]:
+        """How far `trial` lowers the private loss, and the standard error of that figure.
+
+        The error is 0, no excuse, where the task has an own `loss`, which does not say what
+        each row contributes, and where a loss is not finite. From one infinite loss to
+        another there is no gain.
+        """
+        stay, stay_rows = self._assess(before)
+        moved, moved_rows = self._assess(trial)
+        gain = 0.0 if stay == moved else stay - moved
+        if stay_rows is None or moved_rows is None or not math.isfinite(stay + moved):
+            return gain, 0.0
+        targets = self._task.holdout.targets.cpu()
+        return gain, balanced_error(stay_rows - moved_rows, targets)
+
+    def _assess(self, model: NamedTensors) -> tuple[float, Tensor | None]:
+        """The private loss, and each holdout row's own where the loss is konsil's."""
         outputs = self.outputs(model, self._task.holdout.inputs)
         targets = self._task.holdout.targets.cpu()
         if self._task.loss is not None:
-            value = float(self._task.loss(outputs, targets))
+            rows, value = None, float(self._task.loss(outputs, targets))
         else:
-            value = balanced_loss(outputs, targets, self._seen.cpu())
-        return float("inf") if math.isnan(value) else value
+            rows = row_losses(outputs, targets, self._seen.cpu())
+            value = balanced_mean(rows, targets)
+        return (float("inf") if math.isnan(value) else value), rows
 
     def outputs(self, model: NamedTensors, inputs: Tensor) -> Tensor:
         """What a model answers to `inputs`: one value a class, on the CPU.
@@ -82,13 +102,31 @@ class Judge:
         return evaluate(logits + shift, _array(rows.targets))
 
 
-def balanced_loss(outputs: Tensor, targets: Tensor, seen: Tensor) -> float:
-    """Mean over the classes in `targets` of their mean cross-entropy within classes `seen`."""
-    restricted = outputs.double()[:, seen]
-    places = torch.searchsorted(seen, targets)
-    losses = functional.cross_entropy(restricted, places, reduction="none")
-    means = [losses[targets == label].mean() for label in torch.unique(targets)]
+def row_losses(outputs: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
+    """Each row's cross-entropy (n), with the softmax restricted to the classes in `seen`."""
+    places = torch.searchsorted(seen, targets.contiguous())
+    return functional.cross_entropy(outputs.double()[:, seen], places, reduction="none")
+
+
+def balanced_mean(values: Tensor, targets: Tensor) -> float:
+    """Mean over the classes in `targets` of the mean of their rows' `values` (n)."""
+    means = [values[targets == label].mean() for label in torch.unique(targets)]
     return float(torch.stack(means).mean())
+
+
+def balanced_error(values: Tensor, targets: Tensor) -> float:
+    """The standard error of `balanced_mean`: ``sqrt(sum_c var_c / n_c) / C``.
+
+    The variance of a class with one row is taken as that value's square: nothing else is
+    known of its spread.
+    """
+    labels = torch.unique(targets)
+    variances = []
+    for label in labels:
+        mine = values[targets == label]
+        spread = mine.var(unbiased=True) if len(mine) > 1 else mine.square().sum()
+        variances.append(spread / len(mine))
+    return float(torch.stack(variances).sum().sqrt()) / len(labels)
 
 
 def trial_model(

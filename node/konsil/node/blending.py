@@ -18,7 +18,7 @@ from konsil.node.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
 from konsil.protocol import records
 from konsil.trust import evidence, integrate, score, weights
 from konsil.trust.evidence import EvidenceRecord
-from konsil.trust.fixed import CEILING_E9, UNIT_E9, to_e9
+from konsil.trust.fixed import UNIT_E9, to_e9
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,8 +105,8 @@ class Blending:
             distances.append(to_e9(received.distance(trained)))
             reaches.append(to_e9(received.distance(before)))
         tau, rho = evidence.bounds(distances, reaches, own, trusts)
-        gains = self._gains(reaches, rho)
-        scales = evidence.gain_scales(gains, trusts)
+        gains, errors = self._gains(reaches, rho)
+        scales = evidence.gain_scales(gains, errors, trusts)
         shares = _shares(self._candidates, {self._request.before, self._request.trained})
         return tuple(
             evidence.recompute(
@@ -122,6 +122,7 @@ class Blending:
                     reach_e9=reach,
                     rho_e9=rho,
                     g_e9=gain,
+                    error_e9=error,
                     scale_e9=scale,
                     d_e9=distance,
                     tau_e9=tau,
@@ -135,21 +136,22 @@ class Blending:
                     step_e9=UNIT_E9,
                 )
             )
-            for candidate, distance, reach, gain, scale, share in zip(
-                self._candidates, distances, reaches, gains, scales, shares, strict=True
+            for candidate, distance, reach, gain, error, scale, share in zip(
+                self._candidates, distances, reaches, gains, errors, scales, shares, strict=True
             )
         )
 
-    def _gains(self, reaches: Sequence[int], rho: int) -> list[int]:
-        """How much a bounded step towards each candidate lowers the private loss."""
-        stay = _loss_e9(self._judge, self._before)
-        gains = []
+    def _gains(self, reaches: Sequence[int], rho: int) -> tuple[list[int], list[int]]:
+        """How much a bounded step towards each candidate lowers the private loss, and how
+        far that figure may be off."""
+        gains, errors = [], []
         for candidate, reach in zip(self._candidates, reaches, strict=True):
             received = self._received(candidate)
             trial = trial_model(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
-            gain = stay - _loss_e9(self._judge, trial)
-            gains.append(max(-CEILING_E9, min(CEILING_E9, gain)))
-        return gains
+            gain, error = self._judge.gain(self._before, trial)
+            gains.append(to_e9(gain))
+            errors.append(to_e9(error))
+        return gains, errors
 
     def _received(self, candidate: Candidate) -> NamedTensors:
         return load(self._blobs.path(candidate.art)).select(self._names)

@@ -63,8 +63,10 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The bound on the trial step: ``min(trusted median of reach, 6 own)``."""
     g_e9: Gain
     """The gain: how far the trial step towards the artifact lowers the private loss."""
+    error_e9: Size
+    """The standard error of the gain over the rows of the holdout."""
     scale_e9: Size
-    """How large a gain of this round usually is (S)."""
+    """How large a gain of this round usually is, and at least the error (S)."""
     d_e9: Size
     """``|x_j - x|``."""
     tau_e9: Size
@@ -110,27 +112,36 @@ def trusted_median(values: Sequence[int], trusts: Sequence[int]) -> int:
     return 0
 
 
-def gain_scales(gains: Sequence[int], trusts: Sequence[int]) -> tuple[int, ...]:
+def gain_scales(
+    gains: Sequence[int], errors: Sequence[int], trusts: Sequence[int]
+) -> tuple[int, ...]:
     """S for each candidate: 1.4826 times the trusted median of the *other* candidates' |g|.
 
     Nobody sets the scale by which it is judged; one that is alone is judged by its own. The
     scale has no memory: gains shrink as models converge, and one that remembers the first
-    rounds, or one absurd gain, hides the harm of all later ones (docs/adr/0009).
+    rounds, or one absurd gain, hides the harm of all later ones. It is never less than the
+    gain's own standard error: what a small holdout cannot tell from nothing is no harm
+    (docs/adr/0009).
     """
     sizes = [abs(gain) for gain in gains]
     scales = []
-    for place, size in enumerate(sizes):
+    for place, (size, error) in enumerate(zip(sizes, errors, strict=True)):
         others = sizes[:place] + sizes[place + 1 :]
         voices = [*trusts[:place], *trusts[place + 1 :]]
         median = trusted_median(others, voices) if others else size
-        scales.append(min(median * 14826 // 10000, CEILING_E9))
+        scales.append(min(max(median * 14826 // 10000, error), CEILING_E9))
     return tuple(scales)
 
 
-def functional(gain_e9: int, scale_e9: int) -> int:
-    """The belief that the artifact does no harm, from its gain: ``Phi(g / S + 0.75)``."""
+def functional(gain_e9: int, scale_e9: int, gate_e9: int = UNIT_E9) -> int:
+    """The belief that the artifact does no harm: ``Phi(g / S + 0.75 gate)``.
+
+    `gate_e9` is the peer's gate before this round. The benefit of the doubt is spent by harm
+    done: whoever stands distrusted has to help, not merely to do nothing (docs/adr/0009).
+    """
     z = ratio(gain_e9, max(scale_e9, 1))
-    return normal_cdf(min(max(z, -CEILING_E9), CEILING_E9) + BENEFIT_OF_DOUBT_E9)
+    doubt = product(BENEFIT_OF_DOUBT_E9, gate_e9)
+    return normal_cdf(min(max(z, -CEILING_E9), CEILING_E9) + doubt)
 
 
 def geometric(distance_e9: int, tau_e9: int) -> int:
@@ -146,7 +157,8 @@ def recompute(record: EvidenceRecord) -> EvidenceRecord:
     An auditor compares the result with the record: equal means that the weight is right.
     """
     old = score.Score(r_e9=record.r_before_e9, s_e9=record.s_before_e9)
-    p_f = functional(record.g_e9, record.scale_e9)
+    before = score.trust(old, record.base_rate_e9)
+    p_f = functional(record.g_e9, record.scale_e9, weights.gate(before))
     p_g = geometric(record.d_e9, record.tau_e9)
     q = product(p_f, p_g)
     new = score.learned(old, q)
@@ -162,7 +174,7 @@ def recompute(record: EvidenceRecord) -> EvidenceRecord:
         q_e9=q,
         r_after_e9=new.r_e9,
         s_after_e9=new.s_e9,
-        trust_before_e9=score.trust(old, record.base_rate_e9),
+        trust_before_e9=before,
         trust_e9=trust,
         gate_e9=gate,
         lag_factor_e9=lag_factor,
@@ -213,7 +225,7 @@ def disagreements(records: Sequence[EvidenceRecord], *, whole: bool = True) -> t
     for field, follows in (("tau_e9", tau), ("rho_e9", rho)):
         if getattr(first, field) != follows:
             found.append(f"{field} is {getattr(first, field)}, but {follows} follows")
-    scales = gain_scales([record.g_e9 for record in records], trusts)
+    scales = gain_scales([r.g_e9 for r in records], [r.error_e9 for r in records], trusts)
     for record, follows in zip(records, scales, strict=True):
         if record.scale_e9 != follows:
             found.append(f"{record.node}: scale_e9 is {record.scale_e9}, but {follows} follows")
