@@ -24,8 +24,8 @@ import torch
 from konsil.knowledge import pack, tabular, train
 from konsil.knowledge.judge import Judge
 from konsil.knowledge.task import Rows, Task, TaskConfig
-from konsil.node.workbench import Workbench
-from konsil.node.worker_messages import Candidate, Mix, Open, Train
+from konsil.node.learning.workbench import Workbench
+from konsil.node.learning.worker_messages import Candidate, Mix, Open, Train
 from konsil.protocol import records
 from konsil.simulations import topology
 from konsil.trust import weights

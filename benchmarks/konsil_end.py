@@ -20,22 +20,22 @@ import structlog
 import trio
 
 from benchmarks.measure import peak, reset_peak, resident
-from konsil.node.admission import Admitted, admit
-from konsil.node.blobs import BlobStore
-from konsil.node.chronicle import Chronicle
 from konsil.node.config import NodeConfig, read_config
 from konsil.node.daemon import open_journal
-from konsil.node.journal import Journal
+from konsil.node.exchange.admission import Admitted, admit
+from konsil.node.exchange.pulls import Pulls
+from konsil.node.exchange.serving import Serving
 from konsil.node.keys import load_keys
-from konsil.node.libp2p_transport import Libp2pTransport
-from konsil.node.memory import Memory
+from konsil.node.learning.memory import Memory
+from konsil.node.learning.press import Press
+from konsil.node.learning.shelf import Held, Shelf
+from konsil.node.learning.worker_messages import Opened
 from konsil.node.paths import Home
-from konsil.node.press import Press
-from konsil.node.pulls import Pulls
 from konsil.node.roster import Roster
-from konsil.node.serving import Serving
-from konsil.node.shelf import Held, Shelf
-from konsil.node.worker_messages import Opened
+from konsil.node.store.blobs import BlobStore
+from konsil.node.store.chronicle import Chronicle
+from konsil.node.store.journal import Journal
+from konsil.node.transports.libp2p_transport import Libp2pTransport
 from konsil.protocol import records
 from konsil.protocol.identity import KeySet
 from konsil.protocol.limits import DEFAULT_LIMITS

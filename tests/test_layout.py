@@ -109,7 +109,7 @@ def test_the_import_contracts_hold():
 
 
 BREACHES = (
-    ("protocol", "import konsil.node.transport", "floors"),
+    ("protocol", "import konsil.node.transports.transport", "floors"),
     ("knowledge", "import torchvision", "nothing imports torchvision"),
     ("protocol", "import torch", "protocol does no I/O and no tensors"),
     ("trust", "import trio", "knowledge and trust know no network and no event loop"),
@@ -142,7 +142,7 @@ def importers_of_libp2p(root: Path) -> set[str]:
 
 
 def test_only_the_libp2p_files_of_node_import_libp2p(copy):
-    prefix = "node/konsil/node/libp2p_"
+    prefix = "node/konsil/node/transports/libp2p_"
     importers = importers_of_libp2p(CHECKOUT)
     assert f"{prefix}transport.py" in importers
     assert [path for path in importers if not path.startswith(prefix)] == []
@@ -153,7 +153,7 @@ def test_only_the_libp2p_files_of_node_import_libp2p(copy):
 
 def test_what_belongs_to_libp2p_is_reached_through_its_transport_alone():
     inner = {
-        f"konsil.node.{path.stem}"
+        f"konsil.node.transports.{path.stem}"
         for path in MODULES["node"]
         if path.stem.startswith("libp2p_") and path.stem != "libp2p_transport"
     }
@@ -185,7 +185,7 @@ def test_the_audit_side_loads_no_torch_and_no_network(module):
 
 
 def test_the_daemon_imports_nothing_of_the_worker():
-    inner = {f"konsil.node.{name}" for name in WORKER_SIDE}
+    inner = {f"konsil.node.learning.{name}" for name in WORKER_SIDE}
     for path in MODULES["node"] + MODULES["simulations"]:
         if path.stem not in WORKER_SIDE:
             assert not imported_names(path) & inner, path

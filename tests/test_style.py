@@ -23,10 +23,10 @@ TREES = {path: ast.parse(path.read_text()) for path in PRODUCT + BESIDE}
 SUPERVISORS = {
     "node/konsil/node/cli/app.py",
     "node/konsil/node/control.py",
-    "node/konsil/node/libp2p_guard.py",
-    "node/konsil/node/libp2p_transport.py",
+    "node/konsil/node/transports/libp2p_guard.py",
+    "node/konsil/node/transports/libp2p_transport.py",
     "node/konsil/node/supervise.py",
-    "node/konsil/node/worker.py",
+    "node/konsil/node/learning/worker.py",
     "simulations/konsil/simulations/measure.py",
 }
 """The boundaries at which every exception may be caught: it is logged, counted, or told."""

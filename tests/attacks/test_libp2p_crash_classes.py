@@ -31,8 +31,8 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from konsil.node.libp2p_transport import Libp2pTransport
-from konsil.node.transport import SESSION_PROTOCOL, ByteStream, PeerUp, Refused
+from konsil.node.transports.libp2p_transport import Libp2pTransport
+from konsil.node.transports.transport import SESSION_PROTOCOL, ByteStream, PeerUp, Refused
 
 TOPIC = "/konsil/test"
 MESHSUB = "/meshsub/1.1.0"

@@ -26,11 +26,11 @@ from konsil.node.config import read_config
 from konsil.node.daemon import Daemon, open_journal
 from konsil.node.init import create_home, member_table, node_toml
 from konsil.node.keys import load_keys
-from konsil.node.libp2p_noise import MemberSession
-from konsil.node.libp2p_transport import Libp2pTransport
 from konsil.node.log import open_log
-from konsil.node.memory_transport import MemoryFabric
 from konsil.node.paths import Home
+from konsil.node.transports.libp2p_noise import MemberSession
+from konsil.node.transports.libp2p_transport import Libp2pTransport
+from konsil.node.transports.memory_transport import MemoryFabric
 
 COLUMNS = 12
 PATIENTS = 24

@@ -16,8 +16,8 @@ from commands import KONSIL, files, run_node
 from handmade import edit, flip, make, refused, tiny, verify
 
 from konsil.node.init import create_home
-from konsil.node.journal import Journal
 from konsil.node.keys import load_keys
+from konsil.node.store.journal import Journal
 from konsil.protocol.entries import ArtifactPublish, ModelBase, ModelTrain
 from konsil.trust.reading import read_entries
 

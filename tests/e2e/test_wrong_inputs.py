@@ -16,9 +16,10 @@ import trio
 from commands import KONSIL, files, konsil, run_node, shell
 from handmade import append, edit, make, refused, tiny, verify
 
-from konsil.node import control, daemon, learner
-from konsil.node.libp2p_transport import Libp2pTransport
-from konsil.node.trainer import Trainer
+from konsil.node import control, daemon
+from konsil.node.learning import learner
+from konsil.node.learning.trainer import Trainer
+from konsil.node.transports.libp2p_transport import Libp2pTransport
 from konsil.protocol.errors import UnreachableError
 from konsil.protocol.identity import SigningKey, peer_id
 

@@ -14,8 +14,8 @@ import numpy as np
 import safetensors.numpy
 
 from konsil.knowledge import mixing
-from konsil.node.blobs import BlobStore
-from konsil.node.journal import Journal
+from konsil.node.store.blobs import BlobStore
+from konsil.node.store.journal import Journal
 from konsil.protocol import chunks, cmp1, entries, envelope, genesis, merkle, records
 from konsil.protocol.artifact import Artifact, Coverage, Payload, PrivacySpent, bucket, seal
 from konsil.protocol.digest import sha256

@@ -15,8 +15,8 @@ from konsil.node.config import read_config
 from konsil.node.daemon import Daemon, open_journal
 from konsil.node.init import create_home, node_toml
 from konsil.node.keys import load_keys
-from konsil.node.memory_transport import MemoryFabric
 from konsil.node.paths import Home
+from konsil.node.transports.memory_transport import MemoryFabric
 from konsil.protocol.entries import ArtifactIntegrate
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())

@@ -12,8 +12,7 @@ import struct
 from pathlib import Path
 
 from konsil.knowledge import mixing
-from konsil.node.blobs import BlobStore
-from konsil.node.worker_messages import (
+from konsil.node.learning.worker_messages import (
     Check,
     Checked,
     Judged,
@@ -25,6 +24,7 @@ from konsil.node.worker_messages import (
     Train,
     Trained,
 )
+from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records, tensors
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import TaskError
@@ -47,7 +47,7 @@ def value_of(data: bytes) -> float:
 
 
 class ScriptedTrainer:
-    """Stands in for `konsil.node.trainer.Trainer`."""
+    """Stands in for `konsil.node.learning.trainer.Trainer`."""
 
     def __init__(self, opening: Open, log, *, timeout_s: float) -> None:
         self.restarts = 0

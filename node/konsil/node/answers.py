@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from konsil.node.memory import KIND, OPERATOR_CAUSES
+from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
 from konsil.protocol import cmp1
 from konsil.protocol.entries import TrustUpdate
 from konsil.protocol.errors import UsageError
@@ -15,16 +15,16 @@ from konsil.trust.fixed import UNIT_E9
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from konsil.node.chronicle import Chronicle
     from konsil.node.config import NodeConfig
     from konsil.node.control import Answer
-    from konsil.node.intake import Intake
-    from konsil.node.learner import Learner
-    from konsil.node.links import Links
+    from konsil.node.exchange.intake import Intake
+    from konsil.node.exchange.links import Links
+    from konsil.node.learning.learner import Learner
+    from konsil.node.learning.shelf import Shelf
+    from konsil.node.learning.trainer import Trainer
     from konsil.node.roster import Roster
-    from konsil.node.shelf import Shelf
-    from konsil.node.trainer import Trainer
-    from konsil.node.transport import Transport
+    from konsil.node.store.chronicle import Chronicle
+    from konsil.node.transports.transport import Transport
 
 OPERATOR_VERBS = {
     "pin": "operator.pin",

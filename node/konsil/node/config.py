@@ -141,7 +141,7 @@ def _check_members(config: NodeConfig, path: Path) -> None:
 
 def check_addresses(config: NodeConfig, path: Path) -> None:
     """Raise `ConfigError` naming the first address that a real network cannot use."""
-    from konsil.node.address import endpoint
+    from konsil.node.transports.address import endpoint
 
     places = {f"$.node.listen[{i}]": one for i, one in enumerate(config.node.listen)}
     for i, member in enumerate(config.members):

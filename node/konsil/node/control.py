@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from konsil.node.durable import storage_error
 from konsil.node.paths import Home
+from konsil.node.store.durable import storage_error
 from konsil.protocol.errors import ConfigError, KonsilError, UnreachableError, UsageError
 
 if TYPE_CHECKING:

@@ -23,29 +23,29 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.admission import Admitted, admit
 from konsil.node.answers import Answers
-from konsil.node.blobs import BlobStore
-from konsil.node.chronicle import Chronicle
 from konsil.node.config import check_identity
 from konsil.node.control import serve_control
-from konsil.node.dialling import Dialling
-from konsil.node.herald import Herald
-from konsil.node.intake import Intake
-from konsil.node.journal import Journal
-from konsil.node.learner import Learner, Neighbour
-from konsil.node.links import Links
-from konsil.node.memory import recall
-from konsil.node.overlay import graph_of
-from konsil.node.press import Press
-from konsil.node.pulls import Pulls
-from konsil.node.restore import restore_shelf
+from konsil.node.exchange.admission import Admitted, admit
+from konsil.node.exchange.dialling import Dialling
+from konsil.node.exchange.herald import Herald
+from konsil.node.exchange.intake import Intake
+from konsil.node.exchange.links import Links
+from konsil.node.exchange.overlay import graph_of
+from konsil.node.exchange.pulls import Pulls
+from konsil.node.exchange.serving import Serving
+from konsil.node.learning.learner import Learner, Neighbour
+from konsil.node.learning.memory import recall
+from konsil.node.learning.press import Press
+from konsil.node.learning.restore import restore_shelf
+from konsil.node.learning.trainer import Trainer
+from konsil.node.learning.worker_messages import Open
 from konsil.node.roster import Roster
-from konsil.node.serving import Serving
+from konsil.node.store.blobs import BlobStore
+from konsil.node.store.chronicle import Chronicle
+from konsil.node.store.journal import Journal
 from konsil.node.supervise import Service, supervise
-from konsil.node.trainer import Trainer
-from konsil.node.transport import SESSION_PROTOCOL, Transport
-from konsil.node.worker_messages import Open
+from konsil.node.transports.transport import SESSION_PROTOCOL, Transport
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello

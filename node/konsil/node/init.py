@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from konsil.node.config import NAME
-from konsil.node.journal import Journal
 from konsil.node.keys import create_keys
 from konsil.node.paths import Home
+from konsil.node.store.journal import Journal
 from konsil.protocol import identity
 from konsil.protocol.errors import ConfigError, StorageError
 from konsil.protocol.members import Member

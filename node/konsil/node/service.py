@@ -56,7 +56,7 @@ def run_node(root: Path, *, exit_with_parent: bool) -> None:
 
 
 async def _serve(home: Home, config: NodeConfig, log: Log) -> None:
-    from konsil.node.libp2p_transport import Libp2pTransport
+    from konsil.node.transports.libp2p_transport import Libp2pTransport
 
     keys = load_keys(home.keys)
     journal = await trio.to_thread.run_sync(open_journal, home, config, keys, log)

@@ -27,9 +27,9 @@ from konsil.knowledge.calibrate import fit_intercept
 from konsil.knowledge.evaluate import evaluate
 from konsil.knowledge.task import Rows, Task, TaskConfig, load_factory
 from konsil.knowledge.train import initial_model, predict, train
-from konsil.node.blobs import BlobStore
 from konsil.node.config import read_config
 from konsil.node.paths import Home
+from konsil.node.store.blobs import BlobStore
 from konsil.protocol.errors import ConfigError, KonsilError
 from konsil.simulations.consortium import HOSTILE_FACTORY
 from konsil.simulations.measuring import Measured, Question

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.node.blobs import BlobStore
 from konsil.node.paths import Home
+from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records
 from konsil.protocol.entries import (
     ArtifactIntegrate,

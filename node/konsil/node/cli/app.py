@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from konsil.node.cli import artifact, audit, config, init, node, output
-from konsil.node.durable import DiskFullError, storage_error
+from konsil.node.store.durable import DiskFullError, storage_error
 from konsil.protocol.errors import KonsilError, UsageError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """The signed manifest of an artifact that the home holds."""
-    from konsil.node.export import find_manifest
+    from konsil.node.learning.export import find_manifest
 
     manifest = find_manifest(home, digest)
 
@@ -43,7 +43,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model as safetensors, with a short plain-torch example that predicts with it."""
-    from konsil.node.export import export_model
+    from konsil.node.learning.export import export_model
 
     data = export_model(home, digest, out)
 

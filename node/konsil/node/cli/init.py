@@ -26,8 +26,8 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make keys, node.toml and a ledger with its genesis entry."""
-    from konsil.node.address import endpoint
     from konsil.node.init import DEFAULT_LISTEN, create_home
+    from konsil.node.transports.address import endpoint
 
     addresses = tuple(a for a in (listen or [DEFAULT_LISTEN]) if a != "none")
     for address in addresses:

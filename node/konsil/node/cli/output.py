@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 import typer
 
-from konsil.node.durable import storage_error
+from konsil.node.store.durable import storage_error
 from konsil.protocol.errors import StorageError
 
 if TYPE_CHECKING:

@@ -1,0 +1,209 @@
+"""Blending: judge the received models and mix them into the own one (trust.md, steps 1 to 7).
+
+Measurements are made here, with tensors and the private holdout; from their integers on, all
+is computed by `konsil.trust`, so that an auditor can do it again. The mix itself is the
+replayable kernel of `konsil.knowledge.mixing` over the files of the blob store.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from konsil.knowledge import mixing
+from konsil.knowledge.judge import Judge, trial_model
+from konsil.knowledge.pack import load
+from konsil.knowledge.screen import screen
+from konsil.node.learning.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
+from konsil.protocol import records
+from konsil.trust import evidence, integrate, score, weights
+from konsil.trust.evidence import EvidenceRecord
+from konsil.trust.fixed import UNIT_E9, to_e9
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from konsil.knowledge.named import NamedTensors
+    from konsil.node.store.blobs import BlobStore
+    from konsil.protocol.digest import Digest
+
+RULE = "evidence-gated/1"
+"""The name of these rules in the ledger."""
+
+_log = logging.getLogger(__name__)
+
+
+class Blending:
+    """One mix of one round: measure, weigh, mix, and guard against a rising private loss."""
+
+    def __init__(
+        self,
+        request: Mix,
+        judge: Judge,
+        blobs: BlobStore,
+        *,
+        architecture: Digest,
+        not_mixed: Sequence[str],
+        scratch: Path,
+    ) -> None:
+        self._request = request
+        self._judge = judge
+        self._blobs = blobs
+        self._not_mixed = tuple(not_mixed)
+        self._path = scratch / "mix.safetensors"
+        self._blended: tuple[tuple[integrate.Coefficient, ...], Digest] = ((), b"")
+        # What goes into the ledger by its digest must be the bytes of that digest.
+        held = [candidate.art for candidate in request.candidates if blobs.has(candidate.art)]
+        for digest in (request.before, request.trained, *held):
+            blobs.check(digest)
+        self._before = load(blobs.path(request.before))
+        self._trained = load(blobs.path(request.trained))
+        self._names = [name for name in self._before if name not in self._not_mixed]
+        self._candidates = [c for c in request.candidates if self._sound(c, architecture)]
+
+    def run(self) -> Mixed:
+        """Everything the daemon logs about this mix; the mixed model lies in the blob store."""
+        measured = self._measure()
+        loss_before = _loss_e9(self._judge, self._before)
+        step = integrate.choose_step(
+            loss_before, lambda step: self._loss_at(integrate.at_step(measured, step))
+        )
+        final = integrate.at_step(measured, step)
+        parts = self._parts(final)
+        out = self._store(parts)
+        granted = "mixed" if len(parts) > 1 else "nothing_granted"
+        return Mixed(
+            out=out,
+            rule=RULE,
+            parts=tuple(
+                MixedPart(art=p.art, node=p.node, w_e9=p.w_e9, trust_e9=p.trust_e9) for p in parts
+            ),
+            not_mixed=self._not_mixed,
+            judged=tuple(_judged(record) for record in final),
+            step_e9=step,
+            before=self._judge.measure(self._trained),
+            after=self._judge.measure(load(self._blobs.path(out))),
+            reason=granted if step == UNIT_E9 else "guarded",
+        )
+
+    def _sound(self, candidate: Candidate, architecture: Digest) -> bool:
+        """A blob that cannot be mixed is left out; admission has checked it once already."""
+        reasons = screen(self._blobs.path(candidate.art), architecture)
+        if reasons:
+            _log.warning("left out %s of %s: %s", candidate.art.hex(), candidate.node, reasons[0])
+        return not reasons
+
+    def _measure(self) -> tuple[EvidenceRecord, ...]:
+        """The records of all candidates at the whole step: measured first, then weighed."""
+        before, trained = self._before.select(self._names), self._trained.select(self._names)
+        own = to_e9(trained.distance(before))
+        trusts = [score.trust(score.Score(r_e9=c.r_e9, s_e9=c.s_e9)) for c in self._candidates]
+        distances, reaches = [], []
+        for candidate in self._candidates:
+            received = self._received(candidate)
+            distances.append(to_e9(received.distance(trained)))
+            reaches.append(to_e9(received.distance(before)))
+        tau, rho = evidence.bounds(distances, reaches, own, trusts)
+        gains, errors = self._gains(reaches, rho)
+        scales = evidence.gain_scales(gains, errors, trusts)
+        shares = _shares(self._candidates, {self._request.before, self._request.trained})
+        return tuple(
+            evidence.recompute(
+                EvidenceRecord(
+                    node=candidate.node,
+                    art=candidate.art,
+                    kind=self._request.kind,
+                    round=self._request.round,
+                    before=self._request.before,
+                    trained=self._request.trained,
+                    lag=candidate.lag,
+                    own_e9=own,
+                    reach_e9=reach,
+                    rho_e9=rho,
+                    g_e9=gain,
+                    error_e9=error,
+                    scale_e9=scale,
+                    d_e9=distance,
+                    tau_e9=tau,
+                    r_before_e9=candidate.r_e9,
+                    s_before_e9=candidate.s_e9,
+                    share_e9=share,
+                    metropolis_e9=weights.shared_out(
+                        candidate.metropolis_e9, len(self._candidates)
+                    ),
+                    pinned_e9=candidate.pinned_e9,
+                    step_e9=UNIT_E9,
+                )
+            )
+            for candidate, distance, reach, gain, error, scale, share in zip(
+                self._candidates, distances, reaches, gains, errors, scales, shares, strict=True
+            )
+        )
+
+    def _gains(self, reaches: Sequence[int], rho: int) -> tuple[list[int], list[int]]:
+        """How much a bounded step towards each candidate lowers the private loss, and how
+        far that figure may be off."""
+        gains, errors = [], []
+        for candidate, reach in zip(self._candidates, reaches, strict=True):
+            received = self._received(candidate)
+            trial = trial_model(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
+            gain, error = self._judge.gain(self._before, trial)
+            gains.append(to_e9(gain))
+            errors.append(to_e9(error))
+        return gains, errors
+
+    def _received(self, candidate: Candidate) -> NamedTensors:
+        return load(self._blobs.path(candidate.art)).select(self._names)
+
+    def _parts(self, measured: Sequence[EvidenceRecord]) -> tuple[integrate.Coefficient, ...]:
+        return integrate.coefficients(self._request.trained, self._request.node, measured)
+
+    def _loss_at(self, measured: Sequence[EvidenceRecord]) -> int:
+        parts = self._parts(measured)
+        if len(parts) == 1:
+            return 0
+        self._mix(parts)
+        return _loss_e9(self._judge, load(self._path))
+
+    def _store(self, parts: Sequence[integrate.Coefficient]) -> Digest:
+        """The mixed model in the blob store; the own trained model when nothing was granted."""
+        if len(parts) == 1:
+            return self._request.trained
+        self._blobs.put_file(self._path, self._mix(parts))
+        return self._blended[1]
+
+    def _mix(self, parts: Sequence[integrate.Coefficient]) -> Digest:
+        """Mix into the scratch file, unless it holds just that already."""
+        if self._blended[0] != tuple(parts):
+            self._path.unlink(missing_ok=True)
+            sources = [mixing.Part(self._blobs.path(part.art), part.w_e9) for part in parts]
+            digest = mixing.mix(sources, self._path, not_mixed=self._not_mixed)
+            self._blended = (tuple(parts), digest)
+        return self._blended[1]
+
+
+def _shares(candidates: Sequence[Candidate], own: set[Digest]) -> list[int]:
+    """0 for an echo of the own models and for a payload that another author handed in first."""
+    seen, shares = set(own), []
+    for candidate in candidates:
+        shares.append(0 if candidate.art in seen else UNIT_E9)
+        seen.add(candidate.art)
+    return shares
+
+
+def _judged(record: EvidenceRecord) -> Judged:
+    return Judged(
+        art=record.art,
+        node=record.node,
+        record=records.pack(record),
+        old_e9=record.trust_before_e9,
+        new_e9=record.trust_e9,
+        r_e9=record.r_after_e9,
+        s_e9=record.s_after_e9,
+        cause="evidence",
+    )
+
+
+def _loss_e9(judge: Judge, model: NamedTensors) -> int:
+    return to_e9(judge.loss(model))

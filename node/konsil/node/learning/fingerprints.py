@@ -1,0 +1,99 @@
+"""Fingerprints: digests that say with what data, recipe, code and machine a model was made.
+
+They go into the ledger, so none of them gives anything away: the rows are committed to with a
+secret salt that stays in the home, and the rest is about programs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import torch
+
+from konsil.knowledge import train
+from konsil.protocol.digest import Digest, tagged
+from konsil.protocol.errors import StorageError
+
+if TYPE_CHECKING:
+    from konsil.knowledge.task import Factory, Rows, Task
+    from konsil.node.learning.worker_messages import Open
+
+SALT_BYTES = 32
+
+
+def data_commitment(rows: Rows, salt: bytes) -> Digest:
+    """A salted commitment to the rows in their order: inputs, targets, patient ids."""
+    parts = []
+    for tensor in (rows.inputs, rows.targets):
+        array = np.ascontiguousarray(tensor.cpu().numpy())
+        parts += [f"{array.dtype.str} {array.shape}".encode(), array.tobytes()]
+    return tagged("data", salt, *parts, *(patient.encode() for patient in rows.patients))
+
+
+def secret_salt(home: Path) -> bytes:
+    """The home's own salt, made at the first call and kept with mode 0600.
+
+    Raises `StorageError` when it can be neither read nor written.
+    """
+    path = home / "state" / "data.salt"
+    try:
+        if not path.is_file():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh = path.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(SALT_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(path)
+        return path.read_bytes()
+    except OSError as fault:
+        raise StorageError(f"{path}: {fault.strerror}") from fault
+
+
+def recipe(task: Task, request: Open) -> Digest:
+    """How the task trains: network, loss, loop, rates, and the options it was built with."""
+    facts = {
+        "task": task.name,
+        "classes": task.classes,
+        "model": str(task.model()),
+        "loss": _name_of(task.loss) or "cross_entropy",
+        "fit": _name_of(task.fit) or "descend",
+        "release": _name_of(task.release) or "identity",
+        "local": task.local,
+        "local_epochs": task.local_epochs,
+        "batch_size": task.batch_size,
+        "learning_rate": repr(task.learning_rate),
+        "seed": request.seed,
+        "options": repr(sorted(request.options.items())),
+    }
+    return tagged("recipe", msgspec.json.encode(facts, order="sorted"))
+
+
+def code(factory: Factory) -> Digest:
+    """The source files that train: the task's own and our loop."""
+    found = [inspect.getsourcefile(factory), inspect.getsourcefile(train)]
+    texts = [Path(name).read_bytes() for name in found if name and Path(name).is_file()]
+    return tagged("code", *texts)
+
+
+def environment() -> Digest:
+    """The versions that numbers depend on, and the kind of processor."""
+    try:
+        own = version("konsil")
+    except PackageNotFoundError:
+        own = "source"
+    facts = (own, platform.python_version(), torch.__version__, np.__version__, platform.machine())
+    return tagged("environment", *(fact.encode() for fact in facts))
+
+
+def _name_of(function: object | None) -> str:
+    return "" if function is None else str(getattr(function, "__qualname__", type(function)))

@@ -1,0 +1,327 @@
+"""A node's own rounds: train, publish, wait for neighbours, mix what is new.
+
+There is no network-wide round. A round ends its wait when every live neighbour has delivered
+something new, or when patience ends; a node without any live neighbour waits for one. A
+neighbour that was silent for a round is not waited for again until it delivers. A task that
+fails costs the round; three failures in a row stop the learning, never the node.
+
+Order that a crash cannot break: blobs are durable before the entry that names them, and the
+entry before anything is announced. So the ledger alone says where to go on (`memory`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from konsil.node.learning.memory import KIND, Memory
+from konsil.node.learning.worker_messages import Candidate, Mix, Mixed, Opened, Train, Trained
+from konsil.protocol import cmp1
+from konsil.protocol.artifact import bucket
+from konsil.protocol.entries import (
+    ArtifactIntegrate,
+    Body,
+    ModelBase,
+    ModelTrain,
+    Part,
+    TrustUpdate,
+)
+from konsil.protocol.errors import ConfigError, TaskError
+from konsil.trust import weights
+from konsil.trust.fixed import to_e9
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from konsil.node.config import NodeConfig
+    from konsil.node.learning.press import Press
+    from konsil.node.learning.shelf import Held, Shelf
+    from konsil.node.learning.trainer import Trainer
+    from konsil.node.log import Log
+    from konsil.node.store.chronicle import Chronicle
+
+FAILURES = 3
+RETRY_S = 1.0
+ANYBODY = ""
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """A live neighbour as the learner sees it."""
+
+    node: str
+    degree: int
+    learning: bool
+    """False when it told that it will publish nothing more."""
+
+
+class Arrivals:
+    """Who delivered something new (or something refused) since the last mix."""
+
+    def __init__(self, delivered: Iterable[str] = ()) -> None:
+        self.delivered = set(delivered)
+        self.silent: set[str] = set()
+        self._news = trio.Event()
+
+    def note(self, node: str) -> None:
+        """A neighbour delivered."""
+        self.delivered.add(node)
+        self.silent.discard(node)
+        self.stir()
+
+    def stir(self) -> None:
+        """Something changed that a waiting round must look at."""
+        self._news.set()
+        self._news = trio.Event()
+
+    async def wait(self, missing: Callable[[], set[str]], patience_s: float) -> None:
+        """Return when nobody is missing or patience ends; those missing then count as silent."""
+        with trio.move_on_after(patience_s):
+            while missing():
+                await self._news.wait()
+        self.silent |= missing() - {ANYBODY}
+
+    def reset(self) -> None:
+        """A mix begins: what was delivered is taken."""
+        self.delivered.clear()
+
+
+class Learner:
+    """The service that runs the rounds; its fields are what `node status` shows."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        trainer: Trainer,
+        chronicle: Chronicle,
+        shelf: Shelf,
+        memory: Memory,
+        press: Press,
+        neighbours: Callable[[], Mapping[str, Neighbour]],
+        log: Log,
+    ) -> None:
+        self.phase = "starting"
+        self.task_error: str | None = None
+        self.metrics: dict[str, float] = {}
+        self.opened: Opened | None = None
+        self.ready = trio.Event()
+        self.memory = memory
+        self._config = config
+        self._me = config.me().node
+        # What came before a restart and was not mixed yet has been delivered all the same.
+        waiting = shelf.fresh(KIND, without=self._me)
+        self.arrivals = Arrivals(held.head.publisher for held in waiting)
+        self._trainer = trainer
+        self._chronicle = chronicle
+        self._shelf = shelf
+        self._press = press
+        self._neighbours = neighbours
+        self._log = log
+        # One artifact at a time: two at once would take the same sequence number.
+        self._publishing = trio.Lock()
+
+    @property
+    def learning(self) -> bool:
+        """Whether more artifacts will come from this node."""
+        return self.phase not in ("idle", "failed")
+
+    async def run(self, linked: trio.Event) -> None:
+        """Open the task, wait for `linked` (or patience), then run all rounds."""
+        if not await self._persist(self._open):
+            return
+        self._enter("connecting")
+        with trio.move_on_after(self._config.training.start_wait_s):
+            await linked.wait()
+        rounds = self._config.training.rounds
+        while rounds == 0 or self.memory.round < rounds or self.memory.pending:
+            if not await self._persist(self._round):
+                return
+            await trio.sleep(self._config.training.pause_s)
+        self._enter("idle")
+
+    async def publish_now(self) -> Held:
+        """Publish the current model again, on an operator's word."""
+        if self.opened is None or self.memory.model is None:
+            raise TaskError("there is no model yet", hint="wait for the first round")
+        async with self._publishing:
+            release = self.memory.model
+            entry = await self._press.prepare(
+                release, self.opened, self.memory, parents=(self.memory.base or release,)
+            )
+            (receipt,) = await self._chronicle.append(entry.body)
+            return await self._press.issue(entry, receipt.index, self.memory)
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self._log.info("phase", phase=phase, round=self.memory.round)
+        self._press.tell()
+
+    async def _persist(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Run `work`, again when the task fails; False when it failed too often."""
+        for attempt in range(1, FAILURES + 1):
+            try:
+                await work()
+            except TaskError as error:
+                self.task_error = error.diagnostics()
+                self._log.error("task.failed", attempt=attempt, error=self.task_error)
+                await trio.sleep(RETRY_S * attempt)
+            except ConfigError as error:
+                self.task_error = error.diagnostics()
+                self._log.error("task.failed", attempt=attempt, error=self.task_error)
+                break
+            else:
+                self.task_error = None
+                return True
+        self._enter("failed")
+        return False
+
+    async def _open(self) -> None:
+        opened = await self._trainer.open()
+        if self.memory.base is None:
+            await self._chronicle.append(
+                ModelBase(model=opened.base, source="seed", licence="", note=opened.task)
+            )
+            self.memory.begin(opened.base)
+        elif self.memory.base != opened.base:
+            raise ConfigError(
+                "the task's base model is not the one this ledger began with",
+                hint="undo the change of task or seed, or begin a new home",
+            )
+        self.opened = opened
+        self.ready.set()
+
+    async def _round(self) -> None:
+        if not self.memory.pending:
+            await self._train()
+        self._enter("waiting")
+        await self.arrivals.wait(self._missing, self._config.training.patience_s)
+        self._enter("mixing")
+        self.arrivals.reset()
+        await self._mix()
+
+    def _missing(self) -> set[str]:
+        live = self._neighbours()
+        if not live and len(self._config.members) > 1:
+            # Alone for the moment: the overlay is healing, and somebody will be linked soon.
+            return {ANYBODY}
+        waited = {n.node for n in live.values() if n.learning}
+        return waited - self.arrivals.delivered - self.arrivals.silent
+
+    async def _train(self) -> None:
+        opened, memory = self.opened, self.memory
+        assert opened is not None
+        assert memory.model is not None
+        before, number = memory.model, memory.round + 1
+        self._enter("training")
+        self._log.info("train.begin", round=number)
+        trained = await self._trainer.ask(Train(model=before, round=number), Trained)
+        self._log.info("train.end", round=number, loss=trained.loss)
+        async with self._publishing:
+            entry = await self._press.prepare(
+                trained.release, opened, memory, parents=(before,), number=number
+            )
+            train = _training(opened, before, trained.out, number)
+            _, published = await self._chronicle.append(train, entry.body)
+            memory.trained(number, before, trained.out)
+            await self._press.issue(entry, published.index, memory)
+
+    async def _mix(self) -> None:
+        memory = self.memory
+        assert memory.pending is not None
+        fresh = self._shelf.fresh(KIND, without=self._me)
+        live = self._neighbours()
+        # Artifacts of neighbours that left since count too, so that all weights fit into one.
+        degree = max(len(live), len(fresh), 1)
+        candidates = tuple(
+            self._candidate(held, live, degree)
+            for held in fresh
+            if memory.standing(held.head.publisher).operator != "quarantined"
+        )
+        if not candidates:
+            memory.settle()
+            return
+        question = Mix(
+            before=memory.pending.before,
+            trained=memory.pending.out,
+            node=self._me,
+            round=memory.round,
+            kind=KIND,
+            candidates=candidates,
+        )
+        mixed = await self._trainer.ask(question, Mixed)
+        await self._record(mixed)
+        self._shelf.mark_mixed([held.head.env for held in fresh])
+        memory.mixed(mixed)
+        self.metrics = dict(mixed.after)
+        self._log.info("mix.end", round=memory.round, reason=mixed.reason, metrics=self.metrics)
+
+    def _candidate(self, held: Held, live: Mapping[str, Neighbour], degree: int) -> Candidate:
+        publisher = held.head.publisher
+        standing = self.memory.standing(publisher)
+        theirs = live[publisher].degree if publisher in live else degree
+        return Candidate(
+            art=held.head.art,
+            node=publisher,
+            lag=max(0, self.memory.round - held.since_round),
+            metropolis_e9=weights.metropolis_e9(degree, max(theirs, 1)),
+            r_e9=standing.r_e9,
+            s_e9=standing.s_e9,
+            pinned_e9=standing.gate_e9,
+        )
+
+    async def _record(self, mixed: Mixed) -> None:
+        """Log every judgement and the mix, in one durable group."""
+        bodies: list[Body] = []
+        for judged in mixed.judged:
+            bodies.append(
+                TrustUpdate(
+                    node=judged.node,
+                    kind=KIND,
+                    art=judged.art,
+                    old_e9=judged.old_e9,
+                    new_e9=judged.new_e9,
+                    cause=judged.cause,
+                    evidence=await self._chronicle.put(judged.record),
+                )
+            )
+        trained = self.memory.pending
+        assert trained is not None
+        if mixed.out != trained.out:
+            bodies.append(await self._integration(mixed, trained.out))
+        await self._chronicle.append(*bodies)
+
+    async def _integration(self, mixed: Mixed, base: bytes) -> ArtifactIntegrate:
+        return ArtifactIntegrate(
+            base=base,
+            out=mixed.out,
+            rule=mixed.rule,
+            parts=[
+                Part(art=p.art, node=p.node, w_e9=p.w_e9, trust_e9=p.trust_e9) for p in mixed.parts
+            ],
+            not_mixed=list(mixed.not_mixed),
+            before=await self._scores(mixed.before),
+            after=await self._scores(mixed.after),
+            reason=mixed.reason,
+            round=self.memory.round,
+        )
+
+    async def _scores(self, metrics: Mapping[str, float]) -> bytes:
+        """Store metrics as evidence (integers in 1e-9); their digest."""
+        scores = {name: to_e9(value) for name, value in metrics.items() if math.isfinite(value)}
+        return await self._chronicle.put(cmp1.encode(scores))
+
+
+def _training(opened: Opened, before: bytes, out: bytes, number: int) -> ModelTrain:
+    return ModelTrain(
+        base=before,
+        out=out,
+        data=opened.data,
+        cohort=bucket(opened.rows),
+        recipe=opened.recipe,
+        code=opened.code,
+        env=opened.environment,
+        round=number,
+        privacy=None,
+    )

@@ -1,0 +1,171 @@
+"""What a node remembers of its own learning, told by its ledger alone.
+
+After a crash, the ledger's entries replayed in order give the round, the model, the last
+sequence and the standing of every peer; there is no second file that could disagree. While
+running, the learner keeps the same facts up to date as it appends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from konsil.protocol import entries, records
+from konsil.trust import score
+from konsil.trust.evidence import EvidenceRecord
+from konsil.trust.fixed import UNIT_E9
+from konsil.trust.gate import Penalty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from konsil.node.learning.worker_messages import Mixed
+    from konsil.protocol.entries import Entry
+
+KIND: Final = "parameters"
+PENALTY_CAUSE = "gate.refused"
+OPERATOR_CAUSES = {
+    "operator.pin": "pinned",
+    "operator.mute": "muted",
+    "operator.quarantine": "quarantined",
+    "operator.release": None,
+}
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a peer: Beta evidence, trust, and an operator's word (all in 1e-9)."""
+
+    r_e9: int = 0
+    s_e9: int = 0
+    trust_e9: int = score.NEUTRAL_E9
+    weight_e9: int = 0
+    share_e9: int = 0
+    operator: str | None = None
+
+    @property
+    def gate_e9(self) -> int | None:
+        """The gate that an operator set by hand; None leaves it to the evidence."""
+        if self.operator is None:
+            return None
+        return UNIT_E9 if self.operator == "pinned" else 0
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A trained round whose mix has not happened yet."""
+
+    before: bytes
+    out: bytes
+
+
+class Memory:
+    """The state of the learner; every change of it follows an entry in the ledger."""
+
+    def __init__(self) -> None:
+        self.round = 0
+        self.base: bytes | None = None
+        self.model: bytes | None = None
+        self.pending: Pending | None = None
+        self.sequence = 0
+        self.integrated = 0
+        self.judged: set[tuple[str, bytes]] = set()
+        self._standing: dict[str, Standing] = {}
+
+    def standing(self, node: str) -> Standing:
+        """What is known of a peer; a newcomer's standing is neutral."""
+        return self._standing.get(node, Standing())
+
+    def standings(self) -> dict[str, Standing]:
+        """All peers of whom something is known."""
+        return dict(self._standing)
+
+    def begin(self, base: bytes) -> None:
+        """The common base model is known."""
+        self.base = self.model = base
+
+    def published(self, sequence: int) -> None:
+        """An artifact of ours is in the ledger."""
+        self.sequence = max(self.sequence, sequence)
+
+    def trained(self, number: int, before: bytes, out: bytes) -> None:
+        """A round of training is in the ledger; its mix is pending."""
+        self.round, self.model = number, out
+        self.pending = Pending(before=before, out=out)
+
+    def settle(self) -> None:
+        """The round ends with nothing to mix."""
+        self.pending = None
+
+    def judge(self, node: str, art: bytes, record: EvidenceRecord) -> None:
+        """A judgement of a peer's artifact is in the ledger."""
+        self.judged.add((node, art))
+        self._standing[node] = msgspec.structs.replace(
+            self.standing(node),
+            r_e9=record.r_after_e9,
+            s_e9=record.s_after_e9,
+            trust_e9=record.trust_e9,
+            weight_e9=record.w_e9,
+            share_e9=granted_e9(record),
+        )
+
+    def penalise(self, node: str, penalty: Penalty) -> None:
+        """A refusal of the hard gate is in the ledger."""
+        standing = self.standing(node)
+        after = score.Score(r_e9=penalty.r_e9, s_e9=penalty.s_after_e9)
+        self._standing[node] = msgspec.structs.replace(
+            standing, r_e9=after.r_e9, s_e9=after.s_e9, trust_e9=score.trust(after)
+        )
+
+    def integrate(self, out: bytes) -> None:
+        """A mix is in the ledger."""
+        self.model, self.pending = out, None
+        self.integrated += 1
+
+    def operate(self, node: str, operator: str | None) -> None:
+        """An operator's word about a peer is in the ledger."""
+        self._standing[node] = msgspec.structs.replace(self.standing(node), operator=operator)
+
+    def mixed(self, mixed: Mixed) -> None:
+        """The judgements and the mix of a round are in the ledger."""
+        for judged in mixed.judged:
+            self.judge(judged.node, judged.art, records.unpack(judged.record, EvidenceRecord))
+        if self.pending is not None and mixed.out != self.pending.out:
+            self.integrate(mixed.out)
+        self.settle()
+
+
+def granted_e9(record: EvidenceRecord) -> int:
+    """w_ij / W_ij of a judgement: the share of the topology's own weight that was granted."""
+    return record.w_e9 * UNIT_E9 // record.metropolis_e9 if record.metropolis_e9 else 0
+
+
+def recall(log: Iterable[Entry], evidence: Callable[[bytes], bytes]) -> Memory:
+    """The memory that a ledger's entries tell; `evidence` gives a stored blob by digest."""
+    memory = Memory()
+    for entry in log:
+        body = entry.b
+        if isinstance(body, entries.ModelBase):
+            memory.begin(body.model)
+        elif isinstance(body, entries.ModelTrain):
+            memory.trained(body.round, body.base, body.out)
+        elif isinstance(body, entries.ArtifactPublish):
+            memory.published(body.sequence)
+        elif isinstance(body, entries.ArtifactIntegrate):
+            memory.integrate(body.out)
+        elif isinstance(body, entries.TrustUpdate):
+            _recall_trust(memory, body, evidence)
+    return memory
+
+
+def _recall_trust(
+    memory: Memory, body: entries.TrustUpdate, evidence: Callable[[bytes], bytes]
+) -> None:
+    if body.cause in OPERATOR_CAUSES:
+        memory.operate(body.node, OPERATOR_CAUSES[body.cause])
+    elif body.cause == PENALTY_CAUSE:
+        memory.penalise(body.node, records.unpack(evidence(body.evidence), Penalty))
+    elif body.art is not None:
+        memory.judge(body.node, body.art, records.unpack(evidence(body.evidence), EvidenceRecord))
+        # A round is judged once. The mix, if anything was granted, is the next entry; when a
+        # crash cut it off, the node goes on from its own trained model.
+        memory.settle()

@@ -1,0 +1,184 @@
+"""Publishing: seal a manifest, log it, prove that it is logged, and only then show it.
+
+An artifact travels with the inclusion proof of its own publish entry, so nobody can hand one
+out and keep it out of the log. `prepare` makes everything up to the ledger entry; the caller
+appends that entry (together with what belongs to it); `issue` proves it and announces it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from konsil.node.learning.memory import KIND, Memory
+from konsil.node.learning.shelf import Held, Shelf
+from konsil.protocol import chunks, envelope
+from konsil.protocol.artifact import (
+    Artifact,
+    ClassCoverage,
+    Coverage,
+    Payload,
+    PrivacySpent,
+    bucket,
+    seal,
+)
+from konsil.protocol.digest import sha256
+from konsil.protocol.entries import ArtifactPublish
+from konsil.protocol.errors import StorageError
+from konsil.protocol.messages import Head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.learning.worker_messages import Opened
+    from konsil.node.log import Log
+    from konsil.node.roster import Roster
+    from konsil.node.store.blobs import BlobStore
+    from konsil.node.store.chronicle import Chronicle
+    from konsil.protocol.identity import SigningKey
+    from konsil.protocol.limits import Limits
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A sealed artifact whose publish entry is not in the ledger yet."""
+
+    body: ArtifactPublish
+    artifact: Artifact
+    envelope: bytes
+    path: Path
+    digests: tuple[bytes, ...]
+
+
+class Press:
+    """Turns a released model into an artifact on the shelf."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        key: SigningKey,
+        blobs: BlobStore,
+        chronicle: Chronicle,
+        shelf: Shelf,
+        limits: Limits,
+        tell: Callable[[], None],
+        log: Log,
+    ) -> None:
+        self.tell = tell
+        self._roster = roster
+        self._key = key
+        self._blobs = blobs
+        self._chronicle = chronicle
+        self._shelf = shelf
+        self._limits = limits
+        self._log = log
+
+    async def prepare(
+        self,
+        release: bytes,
+        opened: Opened,
+        memory: Memory,
+        *,
+        parents: tuple[bytes, ...],
+        number: int | None = None,
+    ) -> Prepared:
+        """Seal the model `release` (a digest in the blob store) as our next artifact."""
+        path = self._blobs.path(release)
+        size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
+        parents = tuple(parent for parent in parents if parent != release)
+        root = chunks.chunk_root(digests)
+        artifact = Artifact(
+            kind=KIND,
+            publisher=self._roster.me.node,
+            sequence=memory.sequence + 1,
+            round=memory.round if number is None else number,
+            task=opened.task,
+            base=opened.base.hex(),
+            architecture=opened.architecture.hex(),
+            parents=tuple(parent.hex() for parent in parents),
+            payload=Payload(
+                digest=release.hex(),
+                size=size,
+                format="safetensors",
+                chunk_bytes=self._limits.chunk_bytes,
+                chunk_root=root.hex(),
+            ),
+            coverage=_coverage(opened),
+            privacy=PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0),
+            charter=self._roster.charter.hex(),
+            knowledge=None,
+        )
+        sealed = envelope.pack(seal(artifact, self._key))
+        body = ArtifactPublish(
+            art=release,
+            chunk_root=root,
+            kind=KIND,
+            size=size,
+            env=await self._chronicle.put(sealed),
+            derived_from=list(parents),
+            knowledge=None,
+            policy=None,
+            sequence=artifact.sequence,
+        )
+        return Prepared(
+            body=body, artifact=artifact, envelope=sealed, path=path, digests=tuple(digests)
+        )
+
+    async def issue(self, prepared: Prepared, index: int, memory: Memory) -> Held:
+        """Prove the entry at `index`, put the artifact on the shelf and announce it."""
+        held = Held(
+            head=head_of(prepared.artifact, prepared.envelope),
+            artifact=prepared.artifact,
+            envelope=prepared.envelope,
+            proof=await self._chronicle.prove(index),
+            path=prepared.path,
+            since_round=prepared.artifact.round,
+            digests=prepared.digests,
+        )
+        memory.published(prepared.artifact.sequence)
+        self._shelf.add(held)
+        self._log.info("artifact.published", sequence=held.head.sequence, size=held.head.size)
+        self.tell()
+        return held
+
+
+def head_of(artifact: Artifact, sealed: bytes) -> Head:
+    """The head that announces a sealed artifact."""
+    return Head(
+        publisher=artifact.publisher,
+        kind=artifact.kind,
+        sequence=artifact.sequence,
+        env=sha256(sealed),
+        art=bytes.fromhex(artifact.payload.digest),
+        size=artifact.payload.size,
+        round=artifact.round,
+    )
+
+
+def chunk_file(path: Path, chunk_bytes: int) -> tuple[int, list[bytes]]:
+    """The size of a file and the digests of its chunks. Raises `StorageError`."""
+    try:
+        with path.open("rb") as file:
+            digests = chunks.chunk_digests(iter(lambda: file.read(chunk_bytes), b""))
+            return file.tell(), digests
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _coverage(opened: Opened) -> Coverage:
+    return Coverage(
+        rows=bucket(opened.rows),
+        classes=tuple(
+            ClassCoverage(name=name, rows=bucket(count))
+            for name, count in zip(opened.classes, opened.class_rows, strict=True)
+            if count > 0
+        ),
+        not_evaluated=tuple(
+            name
+            for name, count in zip(opened.classes, opened.class_rows, strict=True)
+            if count == 0
+        ),
+        tensors=(),
+    )

@@ -1,0 +1,196 @@
+"""The workbench: one opened task, and the answers to everything the daemon asks of it.
+
+Runs in the worker process. The same request gives the same digests: randomness is seeded by
+consortium, node and round, and files are named by their content.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from konsil.knowledge import pack, train
+from konsil.knowledge.judge import Judge, local_names
+from konsil.knowledge.screen import screen
+from konsil.knowledge.task import Task, TaskConfig, load_factory
+from konsil.node.learning import fingerprints
+from konsil.node.learning.blending import Blending
+from konsil.node.learning.plain_torch import write_plain
+from konsil.node.learning.worker_messages import (
+    Check,
+    Checked,
+    Evaluate,
+    Evaluated,
+    Export,
+    Exported,
+    Mix,
+    Mixed,
+    Open,
+    Opened,
+    Train,
+    Trained,
+)
+from konsil.node.store.blobs import BlobStore
+from konsil.protocol import tensors
+from konsil.protocol.errors import ConfigError, StorageError, TaskError
+
+if TYPE_CHECKING:
+    from konsil.knowledge.named import NamedTensors
+    from konsil.protocol.digest import Digest
+
+
+class Workbench:
+    """A task, its device and its blobs. Raises `ConfigError` when the task cannot be opened."""
+
+    def __init__(self, request: Open) -> None:
+        self._request = request
+        home = Path(request.home)
+        factory = load_factory(request.factory, home)
+        config = TaskConfig(home, request.name, request.seed, request.options)
+        task = factory(config)
+        if not isinstance(task, Task):
+            kind = type(task).__name__
+            raise ConfigError(f"[task] factory = {request.factory!r} returned {kind}, not a Task")
+        self._task = task
+        self._device = choose_device(request.device)
+        self._blobs = BlobStore(Path(request.blobs))
+        self._scratch = _scratch_folder(home / "spool")
+        self._judge = Judge(task, self._device)
+        self._not_mixed = local_names(task, task.model())
+        base = train.initial_model(task, request.seed)
+        digest = self._store(base)
+        table = pack.read_table(self._blobs.path(digest))
+        self._architecture = tensors.architecture(table)
+        self.opened = Opened(
+            task=task.name,
+            classes=task.classes,
+            metric=task.metric,
+            base=digest,
+            architecture=self._architecture,
+            parameters=base.elements(),
+            rows=len(task.train),
+            class_rows=_class_rows(task),
+            holdout_rows=len(task.holdout),
+            data=fingerprints.data_commitment(task.train, fingerprints.secret_salt(home)),
+            recipe=fingerprints.recipe(task, request),
+            code=fingerprints.code(factory),
+            environment=fingerprints.environment(),
+            torch_device=self._device,
+        )
+
+    def train(self, request: Train) -> Trained:
+        """One round of local training; the trained model and its release are stored."""
+        begun = time.monotonic()
+        before = self._load(request.model)
+        trained = train.train(
+            self._task,
+            before,
+            seed=self._request.seed,
+            node=self._request.name,
+            number=request.round,
+            device=self._device,
+        )
+        out = release = self._store(trained.model)
+        if self._task.release is not None:
+            release = self._store(self._released(before, trained.model))
+        return Trained(
+            out=out,
+            release=release,
+            size=self._blobs.path(release).stat().st_size,
+            loss=trained.loss,
+            seconds=time.monotonic() - begun,
+        )
+
+    def check(self, request: Check) -> Checked:
+        """Whether a spooled payload has the architecture and finite values."""
+        return Checked(reasons=screen(Path(request.path), request.architecture))
+
+    def mix(self, request: Mix) -> Mixed:
+        """Judge the candidates and mix them into the trained model."""
+        return Blending(
+            request,
+            self._judge,
+            self._blobs,
+            architecture=self._architecture,
+            not_mixed=self._not_mixed,
+            scratch=self._scratch,
+        ).run()
+
+    def evaluate(self, request: Evaluate) -> Evaluated:
+        """Metrics on the private holdout, with the local intercept fitted on own train rows."""
+        model = self._load(request.model)
+        return Evaluated(metrics=self._judge.measure(model), intercept=self._judge.intercept(model))
+
+    def export(self, request: Export) -> Exported:
+        """Write a model with its network and local intercept for use without konsil."""
+        model = self._load(request.model)
+        intercept = self._judge.intercept(model)
+        return Exported(files=write_plain(self._task, model, intercept, Path(request.folder)))
+
+    def _released(self, before: NamedTensors, trained: NamedTensors) -> NamedTensors:
+        """What the task lets out of the hospital; it must still be a model like any other."""
+        assert self._task.release is not None
+        released = self._task.release(before, trained)
+        same = {name: (t.dtype, t.shape) for name, t in trained.items()}
+        if {name: (t.dtype, t.shape) for name, t in released.items()} != same:
+            raise TaskError("the task's release returned other names, types or shapes")
+        if not released.finite():
+            raise TaskError("the task's release returned values that are not finite")
+        return released
+
+    def _load(self, digest: Digest) -> NamedTensors:
+        self._blobs.check(digest)
+        return pack.load(self._blobs.path(digest))
+
+    def _store(self, model: NamedTensors) -> Digest:
+        path = self._scratch / "model.safetensors"
+        digest = pack.save(model, path)
+        self._blobs.put_file(path, digest)
+        return digest
+
+
+def choose_device(wanted: str) -> str:
+    """`cpu` or `cuda`; `auto` takes the GPU when there is one.
+
+    Raises `ConfigError` when a GPU is demanded and absent.
+    """
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise ConfigError("[training] device = cuda, but torch sees no GPU", hint="device = auto")
+    return "cuda" if present and wanted in ("auto", "cuda") else "cpu"
+
+
+def _class_rows(task: Task) -> tuple[int, ...]:
+    counts = torch.bincount(task.train.targets.cpu(), minlength=len(task.classes))
+    return tuple(int(count) for count in counts)
+
+
+def _scratch_folder(spool: Path) -> Path:
+    """An empty folder of this process's own; those that dead workers left are removed.
+
+    An export may open the same home beside the daemon's worker.
+    """
+    path = spool / f"worker-{os.getpid()}"
+    try:
+        for old in spool.glob("worker-*"):
+            if old == path or not _alive(old.name.removeprefix("worker-")):
+                shutil.rmtree(old, ignore_errors=True)
+        path.mkdir(mode=0o700, parents=True)
+    except OSError as fault:
+        raise StorageError(f"{path}: {fault.strerror}") from fault
+    return path
+
+
+def _alive(number: str) -> bool:
+    try:
+        os.kill(int(number), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,69 @@
+"""The ledger as the daemon's tasks see it: append and be sure, sign in the background.
+
+One writer. `append` returns once the entries are durable; nothing that an entry speaks of is
+sent before that. The thread hop keeps the event loop free while the disk syncs. A failure
+here is fatal to the node (exit 6, or 3 when the disk does not verify): it is never retried.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.store.journal import Journal, Receipt
+    from konsil.protocol.entries import Body
+
+CHECKPOINT_EVERY_S = 1.0
+T = TypeVar("T")
+
+
+class Chronicle:
+    """Appends, proofs and checkpoints of this node's own ledger."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._turn = trio.Lock()
+
+    @property
+    def size(self) -> int:
+        """Entries that are durable."""
+        return self._journal.size
+
+    @property
+    def root(self) -> bytes:
+        """The RFC 6962 root over them."""
+        return self._journal.root
+
+    async def append(self, *bodies: Body) -> tuple[Receipt, ...]:
+        """Log these entries, in order, durably. Raises `StorageError`."""
+        return await self._alone(lambda: tuple(self._journal.append(bodies)))
+
+    async def put(self, data: bytes) -> bytes:
+        """Store evidence (an envelope, a proof, a record) beside the ledger; its digest."""
+        return await self._alone(lambda: self._journal.blobs.put(data))
+
+    async def prove(self, index: int) -> bytes:
+        """A tlog-proof of one entry under a checkpoint that covers it, signed now if needed."""
+
+        def proven() -> bytes:
+            if self._journal.signed_size <= index:
+                self._journal.sign_checkpoint()
+            return self._journal.prove(index)
+
+        return await self._alone(proven)
+
+    async def run(self) -> None:
+        """Sign a checkpoint over what was appended, about once a second, until cancelled."""
+        while True:
+            await trio.sleep(CHECKPOINT_EVERY_S)
+            if self._journal.signed_size < self._journal.size:
+                await self._alone(self._journal.sign_checkpoint)
+
+    async def _alone(self, work: Callable[[], T]) -> T:
+        async with self._turn:
+            # Not abandoned on cancel: an append that began must end before the journal closes.
+            return await trio.to_thread.run_sync(work)

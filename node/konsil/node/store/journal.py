@@ -1,0 +1,219 @@
+"""The node's own ledger on disk: one writer, durable before acknowledged.
+
+Opens and locks the folder, recovers it, appends, signs and proves. `append` may run in one
+thread while `sign_checkpoint` runs in another. A clean `close` leaves a checkpoint over
+every entry. Small blobs that entries name (envelopes, proofs, evidence) lie beside them.
+
+    journal = Journal.open(folder, keys, clock, random)
+    receipts = journal.append([body, …])     # durable now
+    journal.sign_checkpoint()                # whenever the caller likes
+    journal.close()
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from konsil.node.store.blobs import BlobStore
+from konsil.node.store.durable import storage_error
+from konsil.node.store.filestore import FileStore
+from konsil.node.store.recovery import recover
+from konsil.protocol.entries import NO_CHARTER, Body, Entry
+from konsil.protocol.errors import ConfigError, StorageError
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.ledger import Ledger
+from konsil.trust.ledger import Receipt as Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from konsil.protocol.genesis import Author
+    from konsil.protocol.identity import KeySet
+
+LOCK = "LOCK"
+BLOBS = "blobs"
+LOCK_ATTEMPTS = 5
+LOCK_PAUSE_S = 0.1
+
+
+class Journal:
+    """A node's ledger, open for writing. Make one with `open`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        lock: int,
+        store: FileStore,
+        ledger: Ledger,
+        notices: tuple[str, ...],
+        trace: Callable[[str], None] | None,
+    ) -> None:
+        self.folder = folder
+        self.notices = notices
+        self.blobs = BlobStore(folder / BLOBS)
+        self._lock = lock
+        self._store = store
+        self._ledger = ledger
+        self._trace = trace
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        name: str,
+        consortium: str,
+        keys: KeySet,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> bytes:
+        """Founds a ledger in a new folder; returns the bytes of its genesis entry.
+
+        Raises `ConfigError` when a ledger is there already and `StorageError`.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            occupied = any(item.name != LOCK for item in folder.iterdir())
+        except OSError as error:
+            raise storage_error(folder, error) from error
+        if occupied:
+            raise ConfigError(f"{folder}: a ledger is there already", hint="choose another home")
+        lock = _lock(folder)
+        try:
+            store = FileStore.create(folder)
+            Ledger.found(
+                store, name=name, consortium=consortium, keys=keys, clock=clock, random=random
+            )
+            store.close()
+            return store.entry(0)
+        finally:
+            os.close(lock)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        keys: KeySet,
+        clock: Callable[[], int],
+        random: Callable[[int], bytes],
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        charter: bytes = NO_CHARTER,
+        trace: Callable[[str], None] | None = None,
+    ) -> Journal:
+        """The ledger in `folder`, recovered; see `notices` for what that changed.
+
+        `charter` is the digest that new entries carry, `trace` is told when an append begins
+        and ends. Raises `VerificationError` (see `recover`), `ConfigError` when the keys are
+        not this ledger's, and `StorageError`, also while another process has it open.
+        """
+        with ExitStack() as undo:
+            lock = _lock(folder)
+            undo.callback(os.close, lock)
+            recovered = recover(folder, limits=limits)
+            undo.callback(recovered.store.close)
+            ledger = Ledger(
+                recovered.store,
+                keys=keys,
+                clock=clock,
+                random=random,
+                charter=charter,
+                limits=limits,
+            )
+            undo.pop_all()
+        return cls(folder, lock, recovered.store, ledger, recovered.notices, trace)
+
+    @property
+    def author(self) -> Author:
+        """Who writes this ledger."""
+        return self._ledger.author
+
+    @property
+    def size(self) -> int:
+        """The number of durable entries."""
+        return self._ledger.size
+
+    @property
+    def root(self) -> bytes:
+        """The RFC 6962 root over them."""
+        return self._ledger.root()
+
+    @property
+    def signed_size(self) -> int:
+        """The number of entries under the last checkpoint."""
+        return self._ledger.signed_size
+
+    @property
+    def checkpoint(self) -> bytes:
+        """The last signed checkpoint note."""
+        return self._store.checkpoint or self.sign_checkpoint()
+
+    def append(self, bodies: Sequence[Body]) -> tuple[Receipt, ...]:
+        """Appends entries in order with one sync; all are durable on return.
+
+        Raises `StorageError` (code `disk_full` when there is no room); then none was added.
+        """
+        if self._trace:
+            self._trace(f"append begin {self.size} +{len(bodies)}")
+        receipts = self._ledger.append(bodies)
+        if self._trace:
+            self._trace(f"append end {self.size}")
+        return receipts
+
+    def sign_checkpoint(self) -> bytes:
+        """Signs for every durable entry and moves full bundles out of the tail; the note."""
+        return self._ledger.sign_checkpoint()
+
+    def prove(self, index: int) -> bytes:
+        """The tlog-proof@v1 of entry `index` with the entry in it; signs first when needed."""
+        return self._ledger.prove(index)
+
+    def consistency(self, old: int, size: int) -> list[bytes]:
+        """The consistency proof between two sizes of this log."""
+        return self._ledger.consistency(old, size)
+
+    def entry(self, index: int) -> Entry:
+        """Entry `index`."""
+        return self._ledger.entry(index)
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """The entries from `start` on."""
+        return self._ledger.entries(start)
+
+    def close(self) -> None:
+        """Signs for every entry, closes the files and gives the lock back; once is enough."""
+        if self._lock < 0:
+            return
+        try:
+            self._ledger.sign_checkpoint()
+        finally:
+            self._store.close()
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _lock(folder: Path) -> int:
+    """Takes the lock of a ledger; it ends with the process. Raises `StorageError`.
+
+    Tries for a moment: a process that was just killed, or an audit that looks whether a node
+    is running, may still hold it.
+    """
+    path = folder / LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt + 1 < LOCK_ATTEMPTS:
+                time.sleep(LOCK_PAUSE_S)
+        else:
+            return handle
+    os.close(handle)
+    raise StorageError(f"{path}: another process writes this ledger", hint="stop that node first")
