@@ -1,9 +1,11 @@
 """Whom to link with: the agreed graph, healed around members that are gone.
 
 Every member holds the same graph (`overlay.edges`, or everyone with everyone). When members
-die, the survivors around each dead component link up as a ring, in the order of their names.
-Any path that ran through the component can then run along that ring, so the graph of the
-survivors is connected whenever the agreed graph was; no member has to lead or to vote.
+die, the survivors around each dead component link up as a ring, in the order of their names,
+and each with the one across. Any path that ran through the component can then run along that
+ring, so the graph of the survivors is connected whenever the agreed graph was; no member has
+to lead or to vote. The chords keep it connected when one more goes, and spare a survivor the
+company of only two, of whom one may be hostile.
 
 A view may be wrong: a boundary member can be dead as well. It is then found out by dialling
 it, joins `dead`, and the component grows; so the views of survivors converge.
@@ -44,8 +46,9 @@ def wanted_links(graph: Graph, me: str, dead: Collection[str]) -> frozenset[str]
     for component in _dead_components(graph, graph[me] & gone, gone):
         boundary = sorted(frozenset().union(*(graph[name] for name in component)) - gone)
         place = boundary.index(me)
-        wanted.add(boundary[(place + 1) % len(boundary)])
-        wanted.add(boundary[place - 1])
+        across = len(boundary) // 2
+        for step in (1, -1, across, -across):
+            wanted.add(boundary[(place + step) % len(boundary)])
     return frozenset(wanted) - {me}
 
 
