@@ -8,7 +8,10 @@ required to be ahead of learning alone.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from statistics import mean
 
 import pytest
@@ -22,6 +25,7 @@ JUDGED = ("cleveland", "hungarian", "va")
 RING = [("cleveland", "hungarian"), ("hungarian", "switzerland"), ("switzerland", "va"),
         ("va", "cleveland")]  # fmt: skip
 ROUNDS = 30
+HOW = ("network", "local")
 
 
 def options(site, split):
@@ -83,3 +87,23 @@ async def test_ten_splits_reach_the_goal(heart, tmp_path):
     print(f"mean AUC: network {network:.4f}, local {local:.4f}, pooled {pooled:.4f}")
     assert network >= local + 0.03
     assert network >= pooled - 0.015
+
+
+@pytest.mark.exhaustive
+def test_three_splits_reach_the_goal_over_libp2p(heart, tmp_path):
+    found = []
+    for split in range(3):
+        told = subprocess.run(
+            [sys.executable, "-m", "konsil.node.cli.app", "demo", "--task", "heart_disease",
+             "--byzantine", "0", "--topology", "ring", "--rounds", str(ROUNDS),
+             "--seed", str(split), "--out", str(tmp_path / str(split)), "--json"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        data = json.loads(told.stdout)["data"]
+        assert all(ledger["verified"] for ledger in data["ledgers"])
+        judged = [one for one in data["hospitals"] if one["name"] in JUDGED]
+        network, local = (mean(one[f"metric_{key}"] for one in judged) for key in HOW)
+        found.append((network, local))
+        print({"split": split, "network": round(network, 4), "local": round(local, 4)})
+    assert mean(network for network, _ in found) >= mean(local for _, local in found) + 0.03

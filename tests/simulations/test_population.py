@@ -48,25 +48,26 @@ def test_heart_disease_has_its_four_real_hospitals():
 
 
 def test_a_task_is_a_data_set_a_file_or_a_factory(tmp_path):
-    choice = population.choose_task("breast_cancer", folder=tmp_path)
+    choice = population.choose_task("breast_cancer", seed=4, folder=tmp_path)
     assert choice.factory == population.TABULAR
     options = choice.options_of(plan()[2], 5)
     assert (options["dataset"], options["site"], options["sites"]) == ("breast_cancer", 2, 5)
+    assert options["split_seed"] == 4
 
     (tmp_path / "rows.csv").write_text("a\n")
-    assert population.choose_task("rows.csv", folder=tmp_path).options == {
+    assert population.choose_task("rows.csv", seed=4, folder=tmp_path).options == {
         "dataset": str(tmp_path / "rows.csv")
     }
     (tmp_path / "own.py").write_text("")
-    beside = population.choose_task("own:build", folder=tmp_path)
-    named = population.choose_task("own.py:build", folder=tmp_path)
+    beside = population.choose_task("own:build", seed=4, folder=tmp_path)
+    named = population.choose_task("own.py:build", seed=4, folder=tmp_path)
     assert beside.factory == named.factory == "own:build"
     assert beside.file == named.file == tmp_path / "own.py"
-    assert population.choose_task("package.module:build", folder=tmp_path).file is None
+    assert population.choose_task("package.module:build", seed=4, folder=tmp_path).file is None
 
 
 @pytest.mark.parametrize("name", ["iris", "none.csv", "none.py:build", ":build", "module:"])
 def test_an_unknown_task_is_a_usage_error_in_one_line(name, tmp_path):
     with pytest.raises(UsageError) as caught:
-        population.choose_task(name, folder=tmp_path)
+        population.choose_task(name, seed=4, folder=tmp_path)
     assert "\n" not in caught.value.diagnostics()

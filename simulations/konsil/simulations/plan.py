@@ -86,7 +86,7 @@ def plan_of(wish: Wish, *, folder: Path) -> Plan:
         )
     if wish.rounds < 1 or wish.seed < 0:
         raise UsageError("--rounds must be 1 or more, --seed 0 or more")
-    choice = population.choose_task(wish.task, folder=folder)
+    choice = population.choose_task(wish.task, seed=wish.seed, folder=folder)
     members = population.hospitals(
         honest=wish.hospitals, byzantine=wish.byzantine, seed=wish.seed, task=wish.task
     )

@@ -89,14 +89,16 @@ class TaskChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return {**self.options, "site": hospital.site, "sites": sites}
 
 
-def choose_task(name: str, *, folder: Path) -> TaskChoice:
-    """What the name of a task stands for; files are looked up from `folder`.
+def choose_task(name: str, *, seed: int, folder: Path) -> TaskChoice:
+    """What the name of a task stands for, split by `seed`; files are looked up from `folder`.
 
     A name is `breast_cancer`, `heart_disease`, a path to a CSV file, a path to a Python file
     followed by `:function`, or `module:function`. Raises `UsageError` for anything else.
     """
     if name in DATASETS:
-        return TaskChoice(factory=TABULAR, options={"dataset": name, **DATASETS[name]})
+        return TaskChoice(
+            factory=TABULAR, options={"dataset": name, "split_seed": seed, **DATASETS[name]}
+        )
     if name.endswith(".csv"):
         return TaskChoice(factory=TABULAR, options={"dataset": str(_existing(folder / name))})
     module, colon, function = name.rpartition(":")
