@@ -9,9 +9,10 @@ import pytest
 import structlog
 import trio
 
-from konsil.node.control import ask, serve_control
+from konsil.node.control import ask, serve_control, wait_until_gone
 from konsil.node.paths import Home
-from konsil.protocol.errors import ConfigError, KonsilError, UnreachableError
+from konsil.node.store import lock
+from konsil.protocol.errors import ConfigError, KonsilError, StorageError, UnreachableError
 
 LOG = structlog.get_logger()
 
@@ -64,11 +65,41 @@ async def test_an_error_keeps_code_hint_and_exit_code(served):
     assert caught.value.exit_code == 5
 
 
-@pytest.mark.parametrize("verb", ["crash", "unknown"])
-async def test_nothing_that_is_asked_stops_the_node(served, verb):
-    with pytest.raises(KonsilError):
+@pytest.mark.parametrize(
+    ("verb", "exit_code", "words"),
+    [
+        ("crash", 70, "a bug in konsil: RuntimeError"),
+        ("double", 70, "a bug in konsil: KeyError"),
+        ("unknown", 2, "no question `unknown`"),
+    ],
+)
+async def test_nothing_that_is_asked_stops_the_node(served, verb, exit_code, words):
+    with pytest.raises(KonsilError, match=words) as caught:
         await asked(served, verb)
+    assert caught.value.exit_code == exit_code
     assert await asked(served, "double", {"n": 1}) == {"twice": 2}
+
+
+async def test_a_broken_disk_is_answered_and_stops_the_node(home):
+    async def full(_arguments):
+        raise StorageError("the disk is full", hint="free some space")
+
+    with pytest.RaisesGroup(StorageError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_control, home, {"publish": full}, LOG)
+            with pytest.raises(KonsilError, match="the disk is full") as caught:
+                await trio.to_thread.run_sync(ask, home.root, "publish")
+            assert caught.value.exit_code == 6
+            await trio.sleep_forever()
+
+
+def test_a_node_is_gone_only_when_it_has_let_go_of_its_ledger(home):
+    home.ledger.mkdir()
+    held = lock.take(home.ledger)
+    with pytest.raises(UnreachableError, match="still there"):
+        wait_until_gone(home.root, timeout_s=0.2)
+    os.close(held)
+    wait_until_gone(home.root, timeout_s=0.2)
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"garbage\n", b"[1]\n", b'{"verb": 7}\n', b"{}\n"])

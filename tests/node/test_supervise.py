@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from konsil.node.supervise import RestartPolicy, supervise
-from konsil.protocol.errors import StorageError
+from konsil.protocol.errors import StorageError, VerificationError
 
 LOG = structlog.get_logger()
 
@@ -68,3 +68,16 @@ async def test_cancellation_passes(autojump_clock):
     with trio.move_on_after(1) as scope:
         await supervise("x", forever, LOG)
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("error", [StorageError, VerificationError])
+async def test_a_broken_disk_inside_a_nursery_is_raised_at_once_too(error, autojump_clock):
+    calls = []
+
+    async def service():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(crashing(100, calls, error))
+
+    with pytest.RaisesGroup(error):
+        await supervise("x", service, LOG)
+    assert len(calls) == 1

@@ -202,9 +202,10 @@ def _dealt(options: TabularOptions, whole: Cohort, seed: int) -> tuple[str, Coho
     rest, test = _set_aside(whole, share, seed, "common")
     if options.sites == 1:
         return "0", rest, test
-    if not isinstance(options.site, int):
+    if not isinstance(options.site, int) or not 0 <= options.site < options.sites:
         raise ConfigError(
-            f"[task.options] site = {options.site!r} must be a number from 0 when sites is set"
+            f"[task.options] site = {options.site!r} must be a number from 0 to "
+            f"{options.sites - 1}, because sites = {options.sites}"
         )
     dealt = split.dirichlet(
         rest.labels,

@@ -59,8 +59,10 @@ def train(
         start.load_into(module)
         module.to(device).train()
         generator = torch.Generator().manual_seed(own_seed)
-        rows = on_device(task.train, device)
-        loss = task.fit(module, rows, generator) if task.fit else descend(task, module, generator)
+        if task.fit is None:
+            loss = descend(task, module, generator)
+        else:
+            loss = task.fit(module, on_device(task.train, device), generator)
     model = NamedTensors.of(module)
     if not math.isfinite(loss) or not model.finite():
         raise TaskError(

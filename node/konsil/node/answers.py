@@ -76,6 +76,7 @@ class Answers:
     async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
         learner, memory, me = self._learner, self._learner.memory, self._roster.me
         own = [held for held in self._shelf if held.head.publisher == me.node]
+        size, root = await self._chronicle.head()
         return {
             "name": me.name,
             "node_id": me.node,
@@ -88,7 +89,7 @@ class Answers:
             "metrics": learner.metrics,
             "task_error": learner.task_error,
             "neighbours": sorted(link.member.name for link in self._links.live().values()),
-            "ledger": {"size": self._chronicle.size, "root": self._chronicle.root.hex()},
+            "ledger": {"size": size, "root": root.hex()},
             "worker": {"state": self._trainer.state, "restarts": max(0, self._trainer.restarts)},
             "bytes_sent": self._transport.bytes_written,
             "bytes_received": self._transport.bytes_read,
@@ -140,7 +141,7 @@ class Answers:
 
     async def _trust(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if "operator" in arguments:
-            await self._operate(str(arguments["operator"]), str(arguments["peer"]))
+            await self._operate(str(arguments["operator"]), str(arguments.get("peer")))
         rows = []
         for member in self._roster:
             if member.node == self._roster.me.node:

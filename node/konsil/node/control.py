@@ -1,8 +1,9 @@
 """How people ask a running node: one JSON line in, one JSON line out, on a unix socket.
 
 The socket lies in the home, is open to its owner only (0700), and answers a closed list of
-verbs. A question can fail; it can never stop the node. The client side is synchronous and
-imports neither libp2p nor torch, so that `konsil node status` is quick.
+verbs. A question can fail without stopping the node; only a broken disk stops it, as always.
+The client side is synchronous and imports neither libp2p nor torch, so that
+`konsil node status` is quick.
 
 A socket's path may not exceed about 107 bytes; a longer home is reached through the open
 folder itself (`/proc/self/fd/N/control.sock`).
@@ -23,7 +24,15 @@ import trio
 
 from konsil.node.paths import Home
 from konsil.node.store.durable import storage_error
-from konsil.protocol.errors import ConfigError, KonsilError, UnreachableError, UsageError
+from konsil.node.store.lock import is_held
+from konsil.protocol.errors import (
+    ConfigError,
+    KonsilError,
+    StorageError,
+    UnreachableError,
+    UsageError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,18 +93,38 @@ async def _answer(stream: trio.SocketStream, verbs: Mapping[str, Answer], log: L
         line = await _read_line(stream)
         if not line:
             return
-        question = json.loads(line)
-        answer = verbs[question["verb"]]
-        reply = {"ok": True, "data": await answer(question.get("arguments") or {})}
+        verb, arguments = _question(line)
+        if verb not in verbs:
+            raise UsageError(f"there is no question `{verb}`", hint=f"ask {', '.join(verbs)}")
+        reply = {"ok": True, "data": await verbs[verb](arguments)}
+    except (StorageError, VerificationError) as error:
+        await _send(stream, _failure(error))
+        raise
     except KonsilError as error:
         reply = _failure(error)
-    except (KeyError, TypeError, ValueError) as error:
-        reply = _failure(UsageError(f"no such question: {error!r}"))
     except trio.BrokenResourceError:
         return
     except Exception as error:  # noqa: BLE001 - a question must not stop the node: logged
         log.error("control.bug", error=repr(error))
         reply = _failure(KonsilError(f"a bug in konsil: {error!r}"))
+    await _send(stream, reply)
+
+
+def _question(line: bytes) -> tuple[str, dict[str, Any]]:
+    """The verb and its arguments. Raises `UsageError` for anything but such an object."""
+    try:
+        question = json.loads(line)
+        verb, arguments = question["verb"], question.get("arguments") or {}
+        if not isinstance(verb, str) or not isinstance(arguments, dict):
+            raise TypeError("verb is a text, arguments an object")
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"this is no question: {error!r}", hint='one line: {"verb": "status", "arguments": {}}'
+        ) from error
+    return verb, arguments
+
+
+async def _send(stream: trio.SocketStream, reply: Mapping[str, Any]) -> None:
     with contextlib.suppress(trio.BrokenResourceError):
         await stream.send_all(json.dumps(reply).encode() + b"\n")
 
@@ -169,9 +198,13 @@ def ask(
 
 
 def wait_until_gone(root: Path, timeout_s: float = 10.0) -> None:
-    """Return when no daemon answers any more. Raises `UnreachableError` after `timeout_s`."""
-    end = time.monotonic() + timeout_s
-    while Home(root.absolute()).socket.exists():
+    """Return when no daemon writes this home's ledger any more.
+
+    The socket goes first; a checkpoint over the last entries is signed after that. Raises
+    `UnreachableError` after `timeout_s`.
+    """
+    home, end = Home(root.absolute()), time.monotonic() + timeout_s
+    while home.socket.exists() or is_held(home.ledger):
         if time.monotonic() > end:
             raise UnreachableError(
                 f"{root}: the node was told to stop and is still there", hint="look at its log"

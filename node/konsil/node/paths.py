@@ -49,5 +49,5 @@ class Home(msgspec.Struct, frozen=True):
 
     @property
     def socket(self) -> Path:
-        """The control socket, or a file that names it when the path is too long for one."""
+        """The control socket."""
         return self.root / "control.sock"

@@ -1,9 +1,9 @@
 """Restart a service that crashed, with backoff and a budget; then let it fail.
 
-The one place besides the CLI's boundary that catches every exception: it logs and counts
-them. A service that keeps crashing is raised to its parent, so that nothing spins unseen.
-Cancellation passes untouched, and so do the errors of our own disk: a node that cannot write
-its ledger, or whose ledger does not verify, must stop.
+Every exception of a service is caught here, logged and counted. A service that keeps crashing
+is raised to its parent, so that nothing spins unseen. Cancellation passes untouched, and so do
+the errors of our own disk, also from inside a service's nursery: a node that cannot write its
+ledger, or whose ledger does not verify, must stop.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ async def supervise(
         try:
             await service()
             return
-        except (StorageError, VerificationError):
-            raise
         except Exception as error:
+            if _fatal(error):
+                raise
             now = trio.current_time()
             crashes = [at for at in crashes if now - at < rule.window_s] + [now]
             log.error("service.crashed", service=name, error=repr(error), crashes=len(crashes))
@@ -58,3 +58,10 @@ async def supervise(
                 rule.first_delay_s if len(crashes) == 1 else min(delay * 2, rule.longest_delay_s)
             )
         await trio.sleep(delay)
+
+
+def _fatal(error: BaseException) -> bool:
+    """Is this, or something in this group, an error of our own disk?"""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_fatal(part) for part in error.exceptions)
+    return isinstance(error, (StorageError, VerificationError))

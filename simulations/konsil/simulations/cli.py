@@ -123,9 +123,12 @@ def _finish(facts: RunFacts, error: KonsilError | None, *, as_json: bool) -> Non
     bad = worst_ledger(facts)
     if bad is not None:
         code = bad.grade
-        words = f"the ledger of {bad.name} does not verify"
+        torn = bad.grade == INCOMPLETE
+        words = f"the ledger of {bad.name} {'is incomplete' if torn else 'does not verify'}"
         hint = f"see: konsil audit verify {facts.out}/{bad.name}"
-        problem = output.ErrorObject(code="verification", message=words, hint=hint)
+        problem = output.ErrorObject(
+            code="incomplete" if torn else "verification", message=words, hint=hint
+        )
     elif error is not None:
         problem = output.ErrorObject(code=error.code, message=error.message, hint=error.hint)
         code = error.exit_code

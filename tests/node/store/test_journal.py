@@ -181,7 +181,7 @@ def test_entries_carry_the_charter_in_force(folder):
 
 
 def test_two_writers_are_one_too_many(folder, monkeypatch):
-    monkeypatch.setattr("konsil.node.store.journal.LOCK_PAUSE_S", 0.0)
+    monkeypatch.setattr("konsil.node.store.lock.LOCK_PAUSE_S", 0.0)
     journal = reopen(folder)
     with pytest.raises(StorageError, match="another process"):
         reopen(folder)

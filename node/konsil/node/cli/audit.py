@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from konsil.node.cli import output
+from konsil.node.store.lock import is_held
 from konsil.protocol.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,23 +104,11 @@ def _settled(homes: list[Path], *, replay: bool) -> Report:
     report = verify_homes(homes, replay=replay)
     for _ in range(ATTEMPTS):
         torn = any(finding.code == "tail.torn" for finding in report.findings)
-        if not torn or not any(_running(home) for home in homes):
+        if not torn or not any(is_held(home / "ledger") for home in homes):
             break
         time.sleep(PAUSE_S)
         report = verify_homes(homes, replay=replay)
     return report
-
-
-def _running(home: Path) -> bool:
-    """Whether a process holds the home's ledger open for writing."""
-    try:
-        with (home / "ledger" / "LOCK").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _problem(report: Report, code: int) -> output.ErrorObject:

@@ -22,6 +22,7 @@ from konsil.node.store.durable import DiskFullError
 from konsil.protocol.errors import (
     ConfigError,
     KonsilError,
+    LocalProtocolError,
     StorageError,
     TaskError,
     VerificationError,
@@ -36,7 +37,16 @@ LONGEST_REPLY = 64 << 20
 LAST_BREATH_S = 1.0
 """A process closes its pipes a moment before it is gone."""
 NOT_THE_TASK: Mapping[str, type[KonsilError]] = MappingProxyType(
-    {kind.code: kind for kind in (ConfigError, StorageError, DiskFullError, VerificationError)}
+    {
+        kind.code: kind
+        for kind in (
+            ConfigError,
+            StorageError,
+            DiskFullError,
+            VerificationError,
+            LocalProtocolError,
+        )
+    }
 )
 """Errors that the worker reports and that end more than a round."""
 ReplyT = TypeVar("ReplyT")

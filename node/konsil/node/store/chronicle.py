@@ -33,10 +33,12 @@ class Chronicle:
         """Entries that are durable."""
         return self._journal.size
 
-    @property
-    def root(self) -> bytes:
-        """The RFC 6962 root over them."""
-        return self._journal.root
+    async def head(self) -> tuple[int, bytes]:
+        """How many entries are durable, and the RFC 6962 root over them.
+
+        In turn like everything else: the journal holds its lock while the disk syncs.
+        """
+        return await self._alone(lambda: (self._journal.size, self._journal.root))
 
     async def append(self, *bodies: Body) -> tuple[Receipt, ...]:
         """Log these entries, in order, durably. Raises `StorageError`."""

@@ -12,18 +12,17 @@ every entry. Small blobs that entries name (envelopes, proofs, evidence) lie bes
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.durable import storage_error
 from konsil.node.store.filestore import FileStore
+from konsil.node.store.lock import LOCK, take
 from konsil.node.store.recovery import recover
 from konsil.protocol.entries import NO_CHARTER, Body, Entry
-from konsil.protocol.errors import ConfigError, StorageError
+from konsil.protocol.errors import ConfigError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.ledger import Ledger
 from konsil.trust.ledger import Receipt as Receipt
@@ -35,10 +34,7 @@ if TYPE_CHECKING:
     from konsil.protocol.genesis import Author
     from konsil.protocol.identity import KeySet
 
-LOCK = "LOCK"
 BLOBS = "blobs"
-LOCK_ATTEMPTS = 5
-LOCK_PAUSE_S = 0.1
 
 
 class Journal:
@@ -82,7 +78,7 @@ class Journal:
             raise storage_error(folder, error) from error
         if occupied:
             raise ConfigError(f"{folder}: a ledger is there already", hint="choose another home")
-        lock = _lock(folder)
+        lock = take(folder)
         try:
             store = FileStore.create(folder)
             Ledger.found(
@@ -112,7 +108,7 @@ class Journal:
         not this ledger's, and `StorageError`, also while another process has it open.
         """
         with ExitStack() as undo:
-            lock = _lock(folder)
+            lock = take(folder)
             undo.callback(os.close, lock)
             recovered = recover(folder, limits=limits)
             undo.callback(recovered.store.close)
@@ -194,26 +190,3 @@ class Journal:
             self._store.close()
             os.close(self._lock)
             self._lock = -1
-
-
-def _lock(folder: Path) -> int:
-    """Takes the lock of a ledger; it ends with the process. Raises `StorageError`.
-
-    Tries for a moment: a process that was just killed, or an audit that looks whether a node
-    is running, may still hold it.
-    """
-    path = folder / LOCK
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise storage_error(path, error) from error
-    for attempt in range(LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if attempt + 1 < LOCK_ATTEMPTS:
-                time.sleep(LOCK_PAUSE_S)
-        else:
-            return handle
-    os.close(handle)
-    raise StorageError(f"{path}: another process writes this ledger", hint="stop that node first")
