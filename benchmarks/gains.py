@@ -169,6 +169,7 @@ def run(dataset: str, seed: int, options: dict, *, honest: int, byzantine: int, 
             "attacker": _mean([w[name] for w in late for name in w if name in hostile]),
             "attacker_last": _mean([w[name] for w in last for name in w if name in hostile]),
             "honest": _mean([w[name] for w in late for name in w if name not in hostile]),
+            "honest_last": _mean([w[name] for w in last for name in w if name not in hostile]),
         }
 
 
@@ -188,6 +189,7 @@ def summary(result: dict, leave_out: tuple[str, ...] = ()) -> dict:
         "attacker": result["attacker"],
         "attacker_last": result["attacker_last"],
         "honest": result["honest"],
+        "honest_last": result["honest_last"],
     }
 
 

@@ -49,18 +49,14 @@ TASK = bytes(32)
 OPENED = Opened(
     task="bench",
     classes=("no", "yes"),
-    metric="auc",
     base=TASK,
     architecture=TASK,
-    parameters=1,
     rows=100,
     class_rows=(50, 50),
-    holdout_rows=50,
     data=TASK,
     recipe=TASK,
     code=TASK,
     environment=TASK,
-    torch_device="cpu",
 )
 """What a worker would say of the task; here nobody opens a tensor."""
 

@@ -134,7 +134,7 @@ class Watched:
         for name in self.members:
             home = Home(self.root / name)
             text = home.config.read_text().split("[[members]]")[0]
-            text = text.replace("rounds = 0", f"rounds = {rounds}\npatience_s = 5.0")
+            text = text.replace("rounds = 50", f"rounds = {rounds}\npatience_s = 5.0")
             own = list(self.members.values())
             if fabric:
                 own = [msgspec.structs.replace(m, addresses=(f"/memory/{m.peer}",)) for m in own]

@@ -183,7 +183,7 @@ class Trial:
         """The run ends two rounds after this kill."""
         config = self.home / "node.toml"
         rounds = 2 + sum(1 for _ in bodies_of(self.home, ModelTrain))
-        config.write_text(config.read_text().replace("rounds = 0", f"rounds = {rounds}"))
+        config.write_text(config.read_text().replace("rounds = 50", f"rounds = {rounds}"))
 
     def finish(self) -> None:
         """The victim does its last rounds and rests; its peer took what it published."""

@@ -167,7 +167,7 @@ def test_output_that_nobody_has_room_for(home, line, out, err):
     [
         ("[training]", "[training]\nlissten = 1", ["lissten", "$.training"]),
         ("[training]", "[trainning]", ["trainning"]),
-        ("rounds = 0", "rounds = -1", ["$.training.rounds"]),
+        ("rounds = 50", "rounds = -1", ["$.training.rounds"]),
         ('factory = "konsil.knowledge.tabular:build"', 'factory = "task"', ["$.task.factory"]),
         ("[node]", "[node", ["not TOML"]),
         ("/tcp/", "/udp/", ["/udp/", "/ip4/<address>/tcp/<port>"]),

@@ -134,7 +134,7 @@ def test_screen_finds_one_value_that_is_not_finite(tmp_path, dtype, bad):
     assert screen(tmp_path / "good", architecture(tmp_path / "good")) == ()
     values[299_999] = bad
     pack.save({"n": torch.tensor([7]), "x": values}, tmp_path / "bad")
-    assert screen(tmp_path / "bad", architecture(tmp_path / "bad")) == ("not_finite: x",)
+    assert screen(tmp_path / "bad", architecture(tmp_path / "bad")) == ("not_finite",)
 
 
 def test_screen_names_every_other_fault(tmp_path):
@@ -142,12 +142,10 @@ def test_screen_names_every_other_fault(tmp_path):
     pack.save({"x": torch.ones(3)}, tmp_path / "other")
     assert screen(tmp_path / "m", architecture(tmp_path / "other")) == ("architecture",)
     (tmp_path / "torn").write_bytes((tmp_path / "m").read_bytes()[:-3])
-    (reason,) = screen(tmp_path / "torn", architecture(tmp_path / "m"))
-    assert reason.startswith("payload: ")
-    (reason,) = screen(tmp_path / "gone", architecture(tmp_path / "m"))
-    assert reason.startswith("payload: ")
+    assert screen(tmp_path / "torn", architecture(tmp_path / "m")) == ("payload",)
+    assert screen(tmp_path / "gone", architecture(tmp_path / "m")) == ("payload",)
     pack.save({"x": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "eight")
-    assert screen(tmp_path / "eight", architecture(tmp_path / "eight")) == ("dtype: x",)
+    assert screen(tmp_path / "eight", architecture(tmp_path / "eight")) == ("dtype",)
 
 
 def test_screen_task_and_mixing_do_not_import_torch():

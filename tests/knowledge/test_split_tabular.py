@@ -272,6 +272,7 @@ def replaced(number: int, text: str) -> list[str]:
         (replaced(1, "a,a,outcome,clinic,b"), {}, r":1: every column needs a name"),
         ([HEAD, *csv_rows()], {"label": "result"}, "no column 'result'"),
         ([HEAD, *csv_rows()], {"site_column": "ward"}, "no column 'ward'"),
+        ([HEAD, *csv_rows()], {"label": "visit_of"}, "cannot be label, patient and site at once"),
         ([HEAD, *csv_rows()], {"site": "west"}, "site = 'west' does not occur in column 'clinic'"),
         ([HEAD], {}, "no rows"),
         (["visit_of,outcome,clinic", "a,ill,north"], {}, "no column of numbers"),
@@ -290,3 +291,24 @@ def test_an_error_never_repeats_the_cell(tmp_path):
     with pytest.raises(ConfigError) as caught:
         tabular.build(config(home, name="north", **CSV))
     assert "SECRET" not in caught.value.diagnostics()
+
+
+def test_a_column_of_names_is_no_label_and_is_not_published(tmp_path):
+    """Class names travel with every artifact: 80 patients must not become 80 classes."""
+    rows = [f"Anna Muster {n},{30 + n},{n % 2}" for n in range(80)]
+    home = written(tmp_path, ["name,age,ill", *rows])
+    with pytest.raises(ConfigError, match="80 different texts in 80 rows") as caught:
+        tabular.build(config(home, dataset="own.csv", label="name"))
+    assert "Muster" not in caught.value.diagnostics()
+    assert "class names are published" in caught.value.hint
+
+
+def test_the_preparation_of_an_export_gives_the_task_s_own_inputs(tmp_path):
+    home = written(tmp_path, [HEAD, *csv_rows()])
+    task = tabular.build(config(home, name="north", **CSV))
+    by = task.preparation
+    assert by.columns == ("age", "marker")
+    ages = [30 + n for n in range(24)]
+    back = task.train.inputs[:, 0] * by.spread[0] + by.centre[0]
+    assert set(back.round().int().tolist()) <= set(ages)
+    assert abs(float(task.train.inputs.mean())) < 1e-6

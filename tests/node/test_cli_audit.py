@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from ledgers import consortium, tail_of, two
 from typer.testing import CliRunner
 
 from konsil.node.cli import audit
-from konsil.protocol.errors import IncompleteError, StorageError, UsageError
+from konsil.protocol.errors import ConfigError, IncompleteError, StorageError, UsageError
 from konsil.trust.report import Finding, LedgerSummary, Report
 
 KONSIL = Path(sys.executable).parent / "konsil"
@@ -115,7 +116,9 @@ def test_usage_and_storage(homes, tmp_path):
     assert run("verify").exit_code == 2
     run("verify", homes[0], homes[0], fails=UsageError)
     run("verify", homes[0], str(Path(homes[0]) / ".." / "bern"), fails=UsageError)
-    run("verify", str(tmp_path / "nothing"), fails=StorageError)
+    run("verify", str(tmp_path / "nothing"), fails=ConfigError)
+    run("verify", str(tmp_path), fails=StorageError)
+    run("lineage", str(tmp_path / "nothing"), fails=ConfigError)
     run("lineage", *homes, "--model", "ff" * 32, fails=IncompleteError)
     assert run("lineage", *homes, "--format", "png").exit_code == 2
 
@@ -125,7 +128,7 @@ def test_a_torn_frame_of_a_running_node_is_looked_at_again(tmp_path, monkeypatch
     calls = []
     torn = Finding(code="tail.torn", ledger="bern", file="tail.0", message="m")
 
-    def reports(homes, *, replay):
+    def reports(homes, *, replay, is_held):
         calls.append(replay)
         return Report(ledgers=(), findings=(torn,) if len(calls) < 3 else ())
 
@@ -152,6 +155,71 @@ def test_lineage_in_every_format(homes):
     start = value["data"]["model"][:12]
     named = data_of(run("lineage", *homes, "--model", start, "--json"), "lineage")
     assert named == value
+
+
+def test_lineage_shows_the_current_model_of_the_first_home(homes):
+    for order, name in ((homes, "bern"), (homes[::-1], "graz")):
+        result = run("lineage", *order)
+        assert result.stdout.splitlines()[0].endswith(f"  (the current model of {name})")
+        assert data_of(run("lineage", *order, "--json"), "lineage")["data"]["current_of"] == [name]
+
+
+@pytest.mark.parametrize("form", ["text", "dot", "svg"])
+def test_a_lineage_without_the_peers_is_incomplete(homes, form):
+    result = run("lineage", homes[0], "--format", form)
+    assert result.exit_code == 4
+    assert result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line == (
+        "konsil: 1 ancestor has no given ledger that says how it was made"
+        " (name those homes too: graz)"
+    )
+    value = data_of(run("lineage", homes[0], "--json"), "lineage")
+    assert value["error"]["code"] == "incomplete"
+    assert value["data"]["complete"] is False
+    assert [gap["name"] for gap in value["data"]["gaps"]] == ["graz"]
+
+
+def test_what_no_signature_covers_is_a_notice_and_strictly_a_finding(tmp_path):
+    bern, graz = two(tmp_path)
+    for one, other in ((bern, graz), (graz, bern)):
+        one.train()
+        other.receive(one.publish(), one.author)
+    homes = [str(bern.home), str(graz.home)]
+    running = run("verify", *homes, "--json")
+    assert data_of(running, "verify")["data"]["ledgers"][0]["running"] is True
+    assert run("verify", *homes, "--strict").exit_code == 0, "their nodes will sign"
+    for one in (bern, graz):
+        one.journal.sign_checkpoint()
+    bern.train()
+    bern.journal._store.close()
+    graz.close()
+    os.close(bern.journal._lock)
+    message = (
+        "1 entry after the last checkpoint carries no signature;"
+        " start and stop the node to have them signed"
+    )
+    result = run("verify", *homes)
+    assert result.exit_code == 0
+    assert f"bern: {message}" in result.stdout.splitlines()
+    value = data_of(run("verify", *homes, "--json"), "verify")
+    (notice,) = value["data"]["notices"]
+    assert (notice["code"], notice["ledger"], notice["message"]) == (
+        "checkpoint.behind", "bern", message,
+    )  # fmt: skip
+    result = run("verify", *homes, "--strict", "--json")
+    assert result.exit_code == 4
+    value = data_of(result, "verify")
+    assert value["error"]["code"] == "incomplete"
+    assert [item["code"] for item in value["data"]["findings"]] == ["checkpoint.behind"]
+    assert value["data"]["notices"] == []
+
+
+def test_the_help_says_what_strict_and_the_default_model_mean():
+    words = " ".join(run("verify", "--help").stdout.replace("│", " ").split())
+    assert "every ledger is also seen through another home given here" in words
+    words = " ".join(run("lineage", "--help").stdout.replace("│", " ").split())
+    assert "the current model of the first home" in words
 
 
 def test_the_summary_says_what_beyond_the_checkpoint_means():
@@ -182,5 +250,5 @@ def test_the_command_itself_runs_without_torch_and_reports_damage(homes):
     done = subprocess.run(
         [KONSIL, "audit", "verify", "nowhere", "--json"], capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 6
-    assert json.loads(done.stdout)["error"]["code"] == "storage"
+    assert done.returncode == 5
+    assert json.loads(done.stdout)["error"]["code"] == "configuration"

@@ -1,5 +1,7 @@
 """`node.toml`: every wrong key, member and edge is one clear line that names its place."""
 
+import os
+
 import pytest
 
 from konsil.node.config import parse_config, read_config
@@ -72,3 +74,30 @@ def test_addresses_and_order_do_not_change_the_charter(tmp_path):
     two = parse_config(toml(members=("graz", "bern")), tmp_path)
     three = parse_config(toml(members=("bern", "graz", "ulm")), tmp_path)
     assert one.charter().digest() == two.charter().digest() != three.charter().digest()
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"\xff\xfe[\x00n\x00", "not TOML in UTF-8"),
+        (b"a = " + b"[" * 100_000, "not TOML in UTF-8"),
+        (toml(extra=f"[training]\nseed = {2**70}\n"), r"\$\.training\.seed|64 bit|range"),
+        (
+            toml(extra=f"[task.options]\nd = {2**70}\n"),
+            r"64 bits - at `\$\.task\.options\.d`",
+        ),
+        (toml(extra=f"[task.options]\nd = [1, {-(2**70)}]\n"), r"options\.d\.1`"),
+    ],
+)
+def test_what_no_worker_could_be_told_is_refused_in_one_line(tmp_path, raw, words):
+    path = tmp_path / "node.toml"
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError, match=words) as caught:
+        read_config(path)
+    assert "\n" not in caught.value.message
+
+
+def test_a_pipe_is_no_configuration(tmp_path):
+    os.mkfifo(tmp_path / "node.toml")
+    with pytest.raises(ConfigError, match="this is no file"):
+        read_config(tmp_path / "node.toml")

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+import threading
 
 import pytest
 import structlog
@@ -140,3 +141,23 @@ async def test_a_stale_socket_is_replaced_and_removed(home, nursery):
 def test_no_such_home(tmp_path):
     with pytest.raises(ConfigError, match="no such home"):
         ask(tmp_path / "nowhere", "status")
+
+
+@pytest.mark.parametrize("reply", [b"[]\n", b"{}\n", b'{"ok":true}\n', b'{"ok":false}\n', b"7\n"])
+def test_something_else_behind_the_socket_is_named(tmp_path, reply):
+    home = Home(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(home.socket))
+        listening.listen(1)
+
+        def answer():
+            other, _ = listening.accept()
+            with other:
+                other.recv(4096)
+                other.sendall(reply)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(UnreachableError, match="does not answer as a konsil node"):
+            ask(home.root, "status")
+        thread.join()

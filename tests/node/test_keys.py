@@ -47,3 +47,10 @@ def test_a_missing_key_is_named(tmp_path):
     (tmp_path / "wit.key").unlink()
     with pytest.raises(ConfigError, match=r"wit\.key: the key is missing"):
         load_keys(tmp_path)
+
+
+def test_two_equal_keys_are_named(tmp_path):
+    create_keys(tmp_path / "keys")
+    (tmp_path / "keys" / "art.key").write_bytes((tmp_path / "keys" / "log.key").read_bytes())
+    with pytest.raises(ConfigError, match=r"art\.key: holds the same key as log\.key"):
+        load_keys(tmp_path / "keys")

@@ -158,7 +158,7 @@ def test_a_task_that_raises_fails_the_demo_and_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--topology", "moebius"), 5, "moebius"),
+        (("--topology", "moebius"), 2, "moebius"),
         (("--kill", "HUB@99"), 2, "HUB@99"),
         (("--hospitals", "0"), 2, "make no consortium"),
         (("--task", "nothing"), 2, "there is no task"),

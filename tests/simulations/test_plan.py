@@ -56,7 +56,7 @@ def test_a_wish_that_cannot_be_is_a_usage_error(wish, tmp_path):
 
 
 def test_an_unknown_topology_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="moebius"):
+    with pytest.raises(UsageError, match="moebius"):
         planning.plan_of(Wish(topology="moebius"), folder=tmp_path)
 
 

@@ -71,3 +71,16 @@ def test_an_unknown_task_is_a_usage_error_in_one_line(name, tmp_path):
     with pytest.raises(UsageError) as caught:
         population.choose_task(name, seed=4, folder=tmp_path)
     assert "\n" not in caught.value.diagnostics()
+
+
+def test_options_of_a_task_are_toml_values_or_texts(tmp_path):
+    choice = population.choose_task("breast_cancer", seed=4, folder=tmp_path)
+    more = choice.with_options(["lr=0.5", "label=outcome", 'classes=["a", "b"]', "name=a b"])
+    assert more.options["lr"] == 0.5
+    assert more.options["label"] == "outcome"
+    assert more.options["classes"] == ["a", "b"]
+    assert more.options["name"] == "a b"
+    assert more.options["dataset"] == "breast_cancer"
+    for wrong in ("lr", "=3", "a b=3"):
+        with pytest.raises(UsageError, match="no KEY=VALUE"):
+            choice.with_options([wrong])

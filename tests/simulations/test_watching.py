@@ -85,7 +85,7 @@ def test_the_summary_has_a_row_for_each_and_all_that_counts(making):
     for one in run.hospitals:
         assert one.name in shown
     for words in (
-        "(Byzantine)", "killed in round 4", "pooled reference   0.988", "40 parameters", "1.2 MB",
+        "(Byzantine)", "killed in round 4", "pooled reference   0.988", "parameters: 40", "1.2 MB",
         "5 of 5", "report.html", "mean of the honest",
     ):  # fmt: skip
         assert words in shown

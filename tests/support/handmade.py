@@ -90,6 +90,6 @@ def tiny(root, training="", options=""):
     """A home with a task that takes no time, and that fails as its option `fault` says."""
     make(root, "--task", "task:build")
     (root / "task.py").write_text(TASK)
-    edit(root, "[training]\nrounds = 0", f"[training]\npause_s = 0.05\n{training}")
+    edit(root, "[training]\nrounds = 50", f"[training]\npause_s = 0.05\n{training}")
     edit(root, "[task.options]", f"[task.options]\n{options}")
     return root

@@ -29,10 +29,11 @@ from konsil.protocol.entries import (
     TrustUpdate,
 )
 from konsil.protocol.identity import KeySet
-from konsil.trust import evidence, integrate
+from konsil.trust import evidence, integrate, score, weights
 from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.report import Report
+from konsil.trust.score import Score
 
 CONSORTIUM = "alps"
 CHUNK = 1 << 20
@@ -89,6 +90,8 @@ class Hospital:
         self.sequence = self.round = 0
         self.model = self._keep(payload(np.zeros(4)))
         self.before = self.model
+        self.scores: dict[str, Score] = {}
+        self.first: dict[bytes, str] = {self.model: self.node}
         self.journal.append([ModelBase(model=self.model, source="seed", licence="", note="tiny")])
 
     def reopen(self, **options) -> Journal:
@@ -161,6 +164,7 @@ class Hospital:
         parents = (self.before,) if data is None else (self.model,)
         data = self.store.get(self.model) if data is None else data
         art = self._keep(data)
+        self.first.setdefault(art, self.node)
         manifest = self.manifest(art, data, parents=parents)
         sealed = envelope.pack(seal(manifest, self.keys["art"]))
         (receipt,) = self.journal.append(
@@ -187,6 +191,7 @@ class Hospital:
 
         shown = open_published(sent.proof, author)
         self._keep(sent.data)
+        self.first.setdefault(sent.art, sent.publisher)
         folder = self.home / "peers"
         folder.mkdir(exist_ok=True)
         (folder / f"{author.node}.genesis").write_bytes(author.entry)
@@ -204,44 +209,71 @@ class Hospital:
             ]
         )
 
-    def judge(self, arrived: list[Sent]) -> tuple[EvidenceRecord, ...]:
-        """Evidence on received artifacts, consistent as `trust.evidence` demands."""
+    def judge(self, arrived: list[Sent], **changes) -> tuple[EvidenceRecord, ...]:
+        """Evidence on received artifacts, consistent as `trust.evidence` demands.
+
+        `changes` falsify what is measured or given; all else follows from it.
+        """
         unit = 1_000_000_000
+        scores = [self.scores.get(sent.publisher, Score()) for sent in arrived]
+        mine = (self.before, self.model)
         reaches = [unit + 1_000 * at for at in range(len(arrived))]
         gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
-        trusts = [unit // 2] * len(arrived)
+        trusts = [score.trust(one) for one in scores]
         tau, rho = evidence.bounds(reaches, reaches, unit, trusts)
         scales = evidence.gain_scales(gains, [0] * len(gains), trusts)
-        return tuple(
-            evidence.recompute(
-                EvidenceRecord(
-                    node=sent.publisher,
-                    art=sent.art,
-                    kind="parameters",
-                    round=self.round,
-                    before=self.before,
-                    trained=self.model,
-                    lag=0,
-                    own_e9=unit,
-                    reach_e9=reach,
-                    rho_e9=rho,
-                    g_e9=gain,
-                    error_e9=0,
-                    scale_e9=scale,
-                    d_e9=reach,
-                    tau_e9=tau,
-                    r_before_e9=0,
-                    s_before_e9=0,
-                    metropolis_e9=unit // (1 + len(arrived)),
-                    step_e9=unit,
-                )
+        measured = (
+            EvidenceRecord(
+                node=sent.publisher,
+                art=sent.art,
+                kind="parameters",
+                round=self.round,
+                before=self.before,
+                trained=self.model,
+                lag=0,
+                own_e9=unit,
+                reach_e9=reach,
+                rho_e9=rho,
+                g_e9=gain,
+                error_e9=0,
+                scale_e9=scale,
+                d_e9=reach,
+                tau_e9=tau,
+                r_before_e9=old.r_e9,
+                s_before_e9=old.s_e9,
+                share_e9=weights.share(
+                    sent.art,
+                    mine,
+                    copied=self.first.get(sent.art, sent.publisher) != sent.publisher,
+                ),
+                metropolis_e9=unit // (1 + len(arrived)),
+                step_e9=unit,
             )
-            for sent, reach, gain, scale in zip(arrived, reaches, gains, scales, strict=True)
+            for sent, old, reach, gain, scale in zip(
+                arrived, scores, reaches, gains, scales, strict=True
+            )
+        )
+        return tuple(
+            evidence.recompute(msgspec.structs.replace(one, **changes)) for one in measured
         )
 
-    def mix(self, arrived: list[Sent], **changes) -> ArtifactIntegrate:
-        """Judges and mixes; `changes` falsify the integrate entry."""
-        judged = self.judge(arrived)
+    def update(self, record: EvidenceRecord) -> TrustUpdate:
+        """The entry of a judgement."""
+        return TrustUpdate(
+            node=record.node,
+            kind=record.kind,
+            art=record.art,
+            old_e9=record.trust_before_e9,
+            new_e9=record.trust_e9,
+            cause=record.reason,
+            evidence=self.journal.blobs.put(records.pack(record)),
+        )
+
+    def mix(
+        self, arrived: list[Sent], judged: tuple[EvidenceRecord, ...] | None = None, **changes
+    ) -> ArtifactIntegrate:
+        """Judges (unless that is done) and mixes; `changes` falsify the integrate entry."""
+        judged = self.judge(arrived) if judged is None else judged
         parts = [
             Part(art=one.art, node=one.node, w_e9=one.w_e9, trust_e9=one.trust_e9)
             for one in integrate.coefficients(self.model, self.node, judged)
@@ -265,18 +297,9 @@ class Hospital:
             reason="granted",
             round=self.round,
         )
-        updates = [
-            TrustUpdate(
-                node=one.node,
-                kind=one.kind,
-                art=one.art,
-                old_e9=one.trust_before_e9,
-                new_e9=one.trust_e9,
-                cause=one.reason,
-                evidence=self.journal.blobs.put(records.pack(one)),
-            )
-            for one in judged
-        ]
+        updates = [self.update(one) for one in judged]
+        for one in judged:
+            self.scores[one.node] = Score(r_e9=one.r_after_e9, s_e9=one.s_after_e9)
         body = msgspec.structs.replace(body, **changes)
         self.journal.append([*updates, body])
         self.model = body.out

@@ -25,6 +25,7 @@ from konsil.protocol.entries import (
 )
 from konsil.trust.audit import verify_home
 from konsil.trust.report import CODES
+from konsil.trust.score import Score
 
 
 @pytest.fixture(scope="module")
@@ -318,21 +319,18 @@ def test_evidence_that_does_not_give_the_trust_is_found(mixing):
     assert found.exit_code() == 1
 
 
-def test_a_round_judged_again_after_a_crash_is_no_finding(mixing):
+def test_a_round_that_a_crash_cut_off_is_no_finding(mixing):
+    """What was judged counts, what was not is judged in the next round, and nothing was mixed."""
     bern, graz, sent = mixing
     (record,) = bern.judge([sent])
-    bern.scale = 0
-    bern.journal.append(
-        [
-            TrustUpdate(
-                node=graz.node, kind="parameters", art=sent.art, old_e9=record.trust_before_e9,
-                new_e9=record.trust_e9, cause=record.reason,
-                evidence=bern.journal.blobs.put(records.pack(record)),
-            )
-        ]
-    )  # fmt: skip
+    bern.journal.append([bern.update(record)])
+    bern.scores[graz.node] = Score(r_e9=record.r_after_e9, s_e9=record.s_after_e9)
+    bern.train()
+    graz.train()
+    sent = graz.publish()
+    bern.receive(sent, graz.author)
     bern.mix([sent])
-    assert audit_of(bern).findings == ()
+    assert audit_of(bern, replay=True).findings == ()
 
 
 def test_an_operators_word_needs_no_evidence_record(mixing):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -22,12 +24,12 @@ from konsil.protocol.digest import sha256
 from konsil.protocol.entries import (
     ModelBase,
 )
-from konsil.protocol.errors import LocalProtocolError, StorageError
+from konsil.protocol.errors import EncodingRefused, LocalProtocolError, StorageError
 from konsil.trust import audit, others
 from konsil.trust.audit import verify_home, verify_homes
 from konsil.trust.layout import scan
 from konsil.trust.report import CODES, Finding, Findings, Report
-from konsil.trust.sources import Blobs
+from konsil.trust.sources import Blobs, entries_now, read_file
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +112,11 @@ def test_a_receipt_of_what_was_never_published_there_is_found(tmp_path):
     graz.receive(sent, bern.author)
     graz.close()
     bern.close()
-    item = audit._audit(bern.home, audit.known_authors([bern.home]), audit.DEFAULT_LIMITS)
-    other = audit._audit(graz.home, audit.known_authors([bern.home]), audit.DEFAULT_LIMITS)
+    authors = audit.known_authors([bern.home])
+    item, other = (
+        audit._audit(home, None, authors, lambda _: False, audit.DEFAULT_LIMITS)
+        for home in (bern.home, graz.home)
+    )
     item.audited.history.published.clear()
     audit.cross_check([item.audited, other.audited])
     assert [one.code for one in item.audited.findings.found] == ["others.unpublished"]
@@ -174,6 +179,117 @@ def test_a_ledger_is_audited_while_its_node_writes(tmp_path):
     assert audit_of(bern).findings == ()
 
 
+# --- homes that grow while they are read ------------------------------------------------------
+
+
+@pytest.fixture
+def growing(tmp_path, monkeypatch):
+    """Two open hospitals; `grow` runs after the first of their homes was read."""
+    bern, graz = two(tmp_path)
+    exchange(bern, graz)
+    real, grown = audit._audit, []
+
+    def read(*arguments):
+        item = real(*arguments)
+        if not grown:
+            grown.append(exchange(bern, graz))
+        return item
+
+    monkeypatch.setattr(audit, "_audit", read)
+    yield bern, graz
+    bern.close()
+    graz.close()
+
+
+def exchange(bern, graz):
+    bern.train()
+    graz.receive(bern.publish(), bern.author)
+
+
+def test_what_peers_exchange_while_their_homes_are_read_is_no_rollback(growing):
+    bern, graz = growing
+    found = verify_homes([bern.home, graz.home])
+    assert found.findings == ()
+    assert [one.outside_checkpoints for one in found.ledgers] == [1, 0]
+    assert [one.entries for one in found.ledgers] == [4, 4], "the growth was read, in itself"
+    found = verify_homes([bern.home, graz.home])
+    assert found.findings == ()
+    assert [one.outside_checkpoints for one in found.ledgers] == [2, 0], "and held next time"
+
+
+def test_a_rollback_is_found_beside_a_peer_that_grows(growing, tmp_path):
+    bern, graz = growing
+    rolled = tmp_path / "rolled"
+    shutil.copytree(bern.home, rolled)
+    exchange(bern, graz)
+    found = verify_homes([rolled, graz.home])
+    (finding,) = found.findings
+    assert (finding.code, finding.ledger, found.exit_code()) == ("others.rollback", "rolled", 3)
+    assert finding.message == (
+        "signed for 6 entries to a peer, but only 4 are here;"
+        " if these are copies taken while the nodes ran, copy again after `konsil node stop`"
+    )
+
+
+def test_damage_to_what_grew_is_found_all_the_same(growing):
+    """An entry after the moment is verified in itself."""
+    bern, graz = growing
+    for path in (graz.home / "ledger" / "blobs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert codes(verify_homes([bern.home, graz.home])) == {"blob.missing"}
+
+
+def test_a_blob_and_its_entry_that_came_after_the_listing_are_found_together(tmp_path, monkeypatch):
+    bern, graz = two(tmp_path)
+    bern.train()
+    real, sent = audit.walk, bern.publish()
+
+    def walk(*arguments):
+        graz.receive(sent, bern.author)
+        return real(*arguments)
+
+    monkeypatch.setattr(audit, "walk", walk)
+    found = verify_home(graz.home)
+    assert found.findings == ()
+    assert found.ledgers[0].types["artifact.receive"] == 1
+    bern.close()
+    graz.close()
+
+
+def test_a_home_that_does_not_tell_its_size_is_held_in_full(tmp_path):
+    """Its tail is damaged, or reaches beyond everything: no excuse for an entry."""
+    bern, graz = two(tmp_path)
+    bern.close()
+    shutil.copytree(bern.home, tmp_path / "rolled")
+    bern.reopen()
+    exchange(bern, graz)
+    graz.close()
+    folder = graz.home / "ledger"
+    assert entries_now(folder) == 3
+    (folder / "tail.2560000000000").touch()
+    assert "others.rollback" in codes(verify_homes([tmp_path / "rolled", graz.home]))
+    (folder / "tail.2560000000000").unlink()
+    tail_of(graz.home).write_bytes(b"\0\1xyz" * 20)
+    assert entries_now(folder) is None
+    tail_of(graz.home).unlink()
+    assert entries_now(folder) is None
+    bern.close()
+
+
+def test_a_bundle_ahead_of_a_damaged_tail_is_a_finding_not_an_error(tmp_path):
+    bern, graz = two(tmp_path)
+    graz.close()
+    base = ModelBase(model=bern.model, source="seed", licence="", note="")
+    bern.journal.append([base] * 300)
+    long_tail = bytearray(tail_of(bern.home).read_bytes())
+    bern.close()
+    tail_of(bern.home).unlink()
+    long_tail[100] ^= 1
+    (bern.home / "ledger" / "tail.0").write_bytes(long_tail)
+    assert "tail.corrupt" in codes(verify_home(bern.home))
+
+
 def test_a_file_that_keeps_disappearing_is_a_storage_error(homes, monkeypatch):
     def gone(*_):
         raise FileNotFoundError(2, "gone", "tail.0")
@@ -188,10 +304,8 @@ def test_a_file_that_cannot_be_read_is_a_storage_error(homes):
     tail.unlink()
     tail.mkdir()
     assert "layout.stray" in codes(verify_home(homes[0]))
-    from konsil.trust.sources import read_file
-
-    with pytest.raises(StorageError):
-        read_file(tail)
+    with pytest.raises(EncodingRefused, match="not a regular file"):
+        read_file(tail, 1)
 
 
 def finding(code):
@@ -281,12 +395,20 @@ def test_copies_whose_entries_cannot_be_read_again_are_no_proof_of_agreement(tmp
     assert codes(found) == {"others.fork"}
 
 
-def test_a_blob_may_disappear_but_not_be_unreadable(tmp_path):
-    store, findings = Blobs(), Findings("bern")
-    assert store.add({sha256(b"x"): tmp_path / "gone"}, findings) == 0
+def test_a_blob_may_disappear_but_not_be_unreadable(tmp_path, monkeypatch):
+    findings = Findings("bern")
+    store = Blobs(findings)
+    assert store.add(tmp_path, {sha256(b"x"): tmp_path / "gone"}, 9) == 0
     assert findings.found == []
+    assert store.add(tmp_path, {sha256(b"x"): tmp_path}, 9) == 0
+    assert [found.code for found in findings.found] == ["layout.stray"]
+
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(StorageError):
-        store.add({sha256(b"x"): tmp_path}, findings)
+        store.add(tmp_path, {sha256(b"x"): tmp_path / "x"}, 9)
 
 
 def test_a_ledger_that_cannot_be_listed_is_a_storage_error(tmp_path):

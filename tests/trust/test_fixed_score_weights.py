@@ -93,23 +93,6 @@ def test_a_newcomer_has_the_full_gate_and_trust_one_half():
     assert weights.gate(score.trust(score.Score())) == UNIT_E9
 
 
-def test_evidence_ages_back_to_the_prior():
-    known = score.Score(r_e9=8 * UNIT_E9, s_e9=4 * UNIT_E9)
-    assert score.aged(known, 0) == known
-    assert score.aged(known, score.HALF_LIFE_MS).r_e9 == 4 * UNIT_E9
-    assert score.aged(known, 3 * score.HALF_LIFE_MS // 2).s_e9 == 3 * UNIT_E9 // 2
-    assert score.trust(score.aged(known, 10**15)) == UNIT_E9 // 2
-    with pytest.raises(LocalProtocolError, match="age"):
-        score.aged(known, -1)
-
-
-@given(st.integers(0, 3 * score.HALF_LIFE_MS))
-def test_ageing_stays_close_to_the_exponential(elapsed):
-    kept = score.aged(score.Score(r_e9=UNIT_E9), elapsed).r_e9 / 1e9
-    wanted = 2 ** (-elapsed / score.HALF_LIFE_MS)
-    assert wanted - 1e-9 <= kept <= 1.062 * wanted
-
-
 def test_a_quality_outside_its_range_is_our_bug():
     for wrong in (-1, UNIT_E9 + 1):
         with pytest.raises(LocalProtocolError, match="quality"):
@@ -155,3 +138,10 @@ def test_a_saturated_distance_gets_nothing():
     assert weights.clip(CEILING_E9, CEILING_E9, CEILING_E9) == 0
     assert weights.clip(0, 0, 0) == UNIT_E9
     assert weights.clip(5, 0, 10) == 0
+
+
+def test_an_echo_and_a_copy_have_no_share():
+    mine = (b"before", b"trained")
+    assert weights.share(b"theirs", mine, copied=False) == UNIT_E9
+    assert weights.share(b"theirs", mine, copied=True) == 0
+    assert [weights.share(art, mine, copied=False) for art in mine] == [0, 0]

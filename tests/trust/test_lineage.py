@@ -15,7 +15,7 @@ from ledgers import Hospital, audit_of, consortium, payload, tail_of, two
 
 from konsil.protocol.digest import sha256
 from konsil.protocol.entries import UNIT_E9
-from konsil.protocol.errors import IncompleteError, VerificationError
+from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 from konsil.trust import lineage_views as views
 from konsil.trust.lineage import Lineage, Source, Step, decimal, read_lineage
 
@@ -51,12 +51,22 @@ def shares(found):
     return {item.node: item.share_e9 for item in found.contributors}
 
 
+def exact(item):
+    """A contributor's coefficient as a fraction."""
+    number, depth = item.exact
+    return Fraction(number, 10 ** (9 * depth))
+
+
 # --- real ledgers ----------------------------------------------------------------------------
 
 
-def test_the_newest_model_of_all_homes_has_every_hospital_in_it(hospitals, told):
-    newest = told.newest()
-    assert newest in {one.model for one in hospitals}
+def test_the_current_model_of_the_first_home_has_every_hospital_in_it(hospitals, told):
+    newest = told.current()
+    assert newest == hospitals[0].model
+    assert told.current_of(newest) == ["bern"]
+    assert told.currents == {one.node: one.model for one in hospitals}
+    other = read_lineage([one.home for one in reversed(hospitals)])
+    assert other.current() == hospitals[2].model
     found = told.contributors(newest)
     assert {item.name for item in found.contributors} == {"bern", "graz", "ulm"}
     assert sum(item.share_e9 for item in found.contributors) == E9
@@ -79,11 +89,13 @@ def test_coefficients_equal_those_of_a_second_reckoning_with_fractions(hospitals
                 total[item.node] = total.get(item.node, Fraction()) + 1
             known[item.out] = total
         found = told.contributors(one.model)
-        exact = {item.node: Fraction(item.coefficient) for item in found.contributors}
-        assert exact == known[one.model]
-        whole = sum(exact.values())
+        sums = {item.node: exact(item) for item in found.contributors}
+        assert sums == known[one.model]
+        whole = sum(sums.values())
         for item in found.contributors:
-            assert abs(item.share_e9 - exact[item.node] / whole * E9) < 1
+            assert abs(item.share_e9 - sums[item.node] / whole * E9) < 1
+            assert abs(Fraction(item.coefficient) - sums[item.node]) <= Fraction(1, 2 * 10**18)
+            assert item.rounded is (Fraction(item.coefficient) != sums[item.node])
 
 
 def test_one_home_alone_names_its_gaps(hospitals):
@@ -93,12 +105,13 @@ def test_one_home_alone_names_its_gaps(hospitals):
     assert found.linear
     gaps = [root for root in found.roots if root.kind == "unknown"]
     assert {told.name(root.node) for root in gaps} == {"graz", "ulm"}
+    assert found.missing == tuple(gaps)
     assert sum(item.share_e9 for item in found.contributors) == E9
     assert {item.name for item in found.contributors} == {"bern", "graz", "ulm"}
 
 
 def test_taint_finds_every_descendant(hospitals, told):
-    base = told.contributors(told.newest()).roots[0].out
+    base = told.contributors(told.current()).roots[0].out
     assert told.descendants(base) == set(told.steps) - {base}
     assert told.descendants(hospitals[0].model) == set()
     assert told.ancestors(base) == set()
@@ -106,12 +119,12 @@ def test_taint_finds_every_descendant(hospitals, told):
 
 
 def test_a_model_is_found_by_the_start_of_its_digest(told):
-    newest = told.newest()
+    newest = told.current()
     assert told.find(newest.hex()[:10].upper()) == newest
     assert told.find(newest.hex()) == newest
     with pytest.raises(IncompleteError, match="no entry makes"):
         told.find("zz")
-    with pytest.raises(IncompleteError, match="models begin with"):
+    with pytest.raises(UsageError, match="models begin with"):
         told.find("")
 
 
@@ -128,11 +141,13 @@ def test_a_ledger_that_does_not_verify_tells_nothing(hospitals, tmp_path):
 
 def test_a_ledger_without_models_has_no_newest(tmp_path):
     with pytest.raises(IncompleteError, match="no model"):
-        Lineage({}, {}).newest()
+        Lineage({}, {}).current()
+    with pytest.raises(IncompleteError, match="no model"):
+        Lineage({}, {}, {"a": name("nowhere")}).current()
     bern = Hospital(tmp_path, "bern")
     bern.close()
     told = read_lineage([bern.home])
-    found = told.contributors(told.newest())
+    found = told.contributors(told.current())
     assert (found.contributors, found.depth, found.complete) == ((), 0, True)
 
 
@@ -168,8 +183,11 @@ def test_weights_multiply_along_paths():
         names={"a": "bern"},
     )
     found = told.contributors(name("m2"))
-    exact = {item.node: item.coefficient for item in found.contributors}
-    assert exact == {"a": "0.875", "b": "0.625"}
+    assert {item.node: item.coefficient for item in found.contributors} == {
+        "a": "0.875",
+        "b": "0.625",
+    }
+    assert not any(item.rounded for item in found.contributors)
     assert shares(found) == {"a": 583_333_333, "b": 416_666_667}
     assert told.name("a") == "bern"
     assert told.name("bbbbbbbbbbbb") == "bbbbbbbb…"
@@ -184,8 +202,8 @@ def test_a_step_that_is_not_linear_gets_no_number():
     )
     found = told.contributors(name("m"))
     assert (found.linear, found.complete) == (False, False)
-    lines = views.to_lines(told, name("m"))
-    assert any("not linear" in line for line in lines)
+    assert found.missing == ()
+    assert "not linear" in views.to_text(told, name("m"))
     assert "influence" in views.to_dot(told, name("m"))
     assert "svg" in views.to_svg(told, name("m"))
 
@@ -225,7 +243,7 @@ def test_shares_always_sum_to_one_however_deep(rounds, count, draw):
     found = lineage_of(*steps).contributors(name(current["n0"]))
     assert sum(item.share_e9 for item in found.contributors) == E9
     assert found.complete
-    ranked = [Fraction(item.coefficient) for item in found.contributors]
+    ranked = [exact(item) for item in found.contributors]
     assert ranked == sorted(ranked, reverse=True)
     assert sum(ranked) == rounds
 
@@ -248,8 +266,8 @@ def test_decimals_are_exact(amount, depth, text):
 
 
 def test_text_names_the_mix_and_everybody_in_it(told):
-    text = "\n".join(views.to_lines(told, told.newest()))
-    assert text.startswith(told.newest().hex())
+    text = views.to_text(told, told.current())
+    assert text.startswith(f"{told.current().hex()}  (the current model of bern)\n")
     assert "mixed by" in text
     assert "contributors over 3 mixes:" in text
     for word in ("bern", "graz", "ulm", "%"):
@@ -258,13 +276,14 @@ def test_text_names_the_mix_and_everybody_in_it(told):
 
 def test_a_trained_model_is_told_without_parts(hospitals, told):
     trained = next(item for item in told.steps.values() if item.kind == "train")
-    lines = views.to_lines(told, trained.out)
+    lines = views.to_text(told, trained.out).splitlines()
+    assert lines[0] == trained.out.hex()
     assert "trained by" in lines[1]
     assert lines[2].startswith("contributors")
 
 
 def test_data_is_plain_json_and_complete(told):
-    data = json.loads(json.dumps(views.to_data(told, told.newest())))
+    data = json.loads(json.dumps(views.to_data(told, told.current())))
     assert data["complete"] is True
     assert sum(item["share_e9"] for item in data["contributors"]) == E9
     nodes = {item["model"] for item in data["graph"]["nodes"]}
@@ -274,15 +293,59 @@ def test_data_is_plain_json_and_complete(told):
     assert sum(source["w_e9"] for source in data["made"]["sources"]) == E9
 
 
-def test_gaps_are_in_text_and_data(hospitals):
+def test_gaps_are_one_line_of_text_and_listed_in_data(hospitals):
     told = read_lineage([hospitals[0].home])
     model = hospitals[0].model
-    assert any(line.startswith("gap: ") for line in views.to_lines(told, model))
-    assert {gap["name"] for gap in views.to_data(told, model)["gaps"]} == {"graz", "ulm"}
+    lines = views.to_text(told, model).splitlines()
+    assert "contributors over 3 mixes, incomplete:" in lines
+    assert lines[-1] == (
+        "6 ancestors have no given ledger that says how they were made"
+        " (name those homes too: graz, ulm)"
+    )
+    gaps = views.to_data(told, model)["gaps"]
+    assert len(gaps) == 6
+    assert {gap["name"] for gap in gaps} == {"graz", "ulm"}
+    graz = next(gap for gap in gaps if gap["name"] == "graz")
+    line = views.to_text(told, bytes.fromhex(graz["model"])).splitlines()[-1]
+    assert line.startswith("1 ancestor has no given ledger")
+
+
+def test_a_coefficient_is_short_however_many_mixes_made_it():
+    """Exact, it has nine digits a mix; Python itself refuses to write more than 4,300."""
+    steps, current = [step("base", "base"), step("x", "train", "b", ("base", "b", E9))], "base"
+    for number in range(600):
+        steps.append(step(f"t{number}", "train", "a", (current, "a", E9)))
+        current = f"m{number}"
+        steps.append(step(current, "mix", "a", (f"t{number}", "a", 7), ("x", "b", E9 - 7)))
+    told = lineage_of(*steps)
+    found = told.contributors(name(current))
+    assert found.depth == 600
+    assert {item.node: item.coefficient for item in found.contributors} == {
+        "a": "0.000000007000000049",
+        "b": "1",
+    }
+    assert all(item.rounded for item in found.contributors if item.node == "a")
+    data = views.to_data(told, name(current))
+    assert len(json.dumps(data["contributors"])) < 500
+
+
+def test_words_of_others_stay_on_their_line():
+    told = lineage_of(
+        Step(
+            out=name("m"), kind="base", node="a", index=0, time_ms=0, round=None, sources=(),
+            note='seed\n\x1b[2J)\\"]; evil [label="',
+        )
+    )  # fmt: skip
+    text = views.to_text(told, name("m"))
+    assert [line.isprintable() for line in text.splitlines()] == [True] * 3
+    dot = views.to_dot(told, name("m"))
+    assert len(dot.splitlines()) == 5
+    assert dot.count('"') == 4
+    ElementTree.fromstring(views.to_svg(told, name("m")))
 
 
 def test_dot_has_every_step_and_edge(told):
-    model = told.newest()
+    model = told.current()
     dot = views.to_dot(told, model)
     order = told.ordered(model)
     assert dot.count("->") == sum(len(item.sources) for item in order)
@@ -290,7 +353,7 @@ def test_dot_has_every_step_and_edge(told):
 
 
 def test_svg_is_well_formed_and_draws_every_step(told, monkeypatch):
-    model = told.newest()
+    model = told.current()
     svg = views.to_svg(told, model)
     root = ElementTree.fromstring(svg)
     marks = [item for item in root.iter() if item.tag.rpartition("}")[2] in ("rect", "circle")]
@@ -349,5 +412,5 @@ def test_lineage_beside_a_node_that_replaces_its_tail(tmp_path, monkeypatch):
         return look(path)
 
     monkeypatch.setattr(os, "lstat", replaced)
-    assert read_lineage([bern.home]).newest() == bern.model
+    assert read_lineage([bern.home]).current() == bern.model
     bern.close()

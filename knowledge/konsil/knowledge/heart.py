@@ -31,6 +31,10 @@ TEST_SHARE = 0.34
 _KEPT = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 _LABEL = 13
 _COLUMNS = 14
+_INPUTS = (
+    "age", "sex", "trestbps", "chol", "fbs", "thalach", "exang", "oldpeak",
+    "cp=2", "cp=3", "cp=4", "restecg=1", "restecg=2",
+)  # fmt: skip
 # Column, and the values that get an indicator: all but the first.
 _INDICATORS = ((2, (2.0, 3.0, 4.0)), (6, (1.0, 2.0)))
 
@@ -64,6 +68,7 @@ def read_site(folder: Path, site: str) -> Cohort:
         labels=(rows[:, -1] > 0).astype(np.int64),
         patients=tuple(patients),
         classes=("healthy", "disease"),
+        columns=_INPUTS,
     )
 
 

@@ -1,11 +1,13 @@
 """Screen: does a foreign payload have our architecture and only finite values?
 
 Numpy only and read in blocks, so that a hostile payload costs no memory. This is the
-part of the hard gate (trust.md, step 0) that has to look at values.
+part of the hard gate (trust.md, step 0) that has to look at values. A reason is a code, for
+the ledger; which tensor it was, or what the reader said, goes to the log.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from konsil.protocol.digest import Digest
+    from konsil.protocol.entries import Code
 
+_log = logging.getLogger(__name__)
 _BLOCK = 1 << 18
 # Exponent bits of each type: all of them set means an infinity or NaN. The two kinds of
 # eight-bit floats are never trained here and have no common rule, so they are refused.
@@ -33,10 +37,12 @@ _EXPONENTS = {
 _UNKNOWN = ("F8_E4M3", "F8_E5M2")
 
 
-def screen(path: Path, architecture: Digest, *, limits: Limits = DEFAULT_LIMITS) -> tuple[str, ...]:
-    """The reasons to refuse the payload at `path`; empty when it may be mixed.
+def screen(
+    path: Path, architecture: Digest, *, limits: Limits = DEFAULT_LIMITS
+) -> tuple[Code, ...]:
+    """The reasons to refuse the payload at `path`, each once; empty when it may be mixed.
 
-    `payload: …` (malformed), `architecture`, `dtype: NAME` and `not_finite: NAME`.
+    `payload` (malformed), `architecture`, `dtype` and `not_finite`.
     """
     try:
         with path.open("rb") as file:
@@ -44,16 +50,26 @@ def screen(path: Path, architecture: Digest, *, limits: Limits = DEFAULT_LIMITS)
             head = first + file.read(tensors.header_length(first, limits=limits))
         table = tensors.read_table(head, path.stat().st_size, limits=limits)
     except (RemoteError, OSError) as fault:
-        return (f"payload: {fault}",)
+        _log.warning("%s: %s", path.name, fault)
+        return ("payload",)
     if tensors.architecture(table) != architecture:
         return ("architecture",)
-    reasons = []
+    reasons: list[Code] = []
     for spec in table.tensors:
-        if spec.dtype in _UNKNOWN:
-            reasons.append(f"dtype: {spec.name}")
-        elif spec.dtype in _EXPONENTS and not _finite(path, len(head), spec):
-            reasons.append(f"not_finite: {spec.name}")
+        reason = _reason(path, len(head), spec)
+        if reason is not None and reason not in reasons:
+            _log.warning("%s: %s in tensor %r", path.name, reason, spec.name)
+            reasons.append(reason)
     return tuple(reasons)
+
+
+def _reason(path: Path, start: int, spec: tensors.TensorSpec) -> Code | None:
+    """Why this tensor cannot be mixed."""
+    if spec.dtype in _UNKNOWN:
+        return "dtype"
+    if spec.dtype in _EXPONENTS and not _finite(path, start, spec):
+        return "not_finite"
+    return None
 
 
 def _finite(path: Path, start: int, spec: tensors.TensorSpec) -> bool:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+MOST_CLASSES = 20
+"""More different labels than this must be listed by `classes`."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -43,6 +46,11 @@ def read_csv(path: Path, columns: Columns) -> tuple[Cohort, tuple[str, ...]]:
     header, rows = _cells(path)
     place = {name: number for number, name in enumerate(header)}
     named = [columns.label, *filter(None, (columns.patient, columns.site))]
+    if len(set(named)) != len(named):
+        raise ConfigError(
+            f"{path}: one column cannot be label, patient and site at once: {', '.join(named)}",
+            hint="see label, patient and site_column in [task.options]",
+        )
     for name in named:
         if name not in place:
             raise ConfigError(
@@ -52,11 +60,11 @@ def read_csv(path: Path, columns: Columns) -> tuple[Cohort, tuple[str, ...]]:
     numeric = [number for name, number in place.items() if name not in named]
     if not numeric or not rows:
         raise ConfigError(f"{path}: no {'rows' if numeric else 'column of numbers'}")
+    texts = [row[place[columns.label]] for _, row in rows]
+    classes = columns.classes or _classes_of(path, columns.label, texts)
     inputs = np.array(
         [[_number(path, line, header, row, n) for n in numeric] for line, row in rows]
     )
-    texts = [row[place[columns.label]] for _, row in rows]
-    classes = columns.classes or tuple(sorted(set(texts)))
     labels = [
         _label(path, line, text, classes) for (line, _), text in zip(rows, texts, strict=True)
     ]
@@ -67,7 +75,27 @@ def read_csv(path: Path, columns: Columns) -> tuple[Cohort, tuple[str, ...]]:
         line = rows[patients.index("")][0]
         raise ConfigError(f"{path}:{line}: the patient column {columns.patient!r} is empty")
     sites = tuple(row[place[columns.site]] if columns.site else "" for _, row in rows)
-    return Cohort(inputs, np.array(labels, dtype=np.int64), tuple(patients), classes), sites
+    inputs_of = tuple(header[number] for number in numeric)
+    cohort = Cohort(
+        inputs, np.array(labels, dtype=np.int64), tuple(patients), classes, columns=inputs_of
+    )
+    return cohort, sites
+
+
+def _classes_of(path: Path, label: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """All texts of the label column, sorted.
+
+    Class names are published with every artifact. A column of many different texts is no
+    label but, it may be, the patients' names; it is refused unless `classes` says otherwise.
+    """
+    found = tuple(sorted(set(texts)))
+    if len(found) > MOST_CLASSES or 2 * len(found) > max(len(texts), 4):
+        raise ConfigError(
+            f"{path}: column {label!r} has {len(found)} different texts in {len(texts)} rows",
+            hint="set label to the column of the diagnosis, or list its texts in classes; "
+            "class names are published",
+        )
+    return found
 
 
 def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

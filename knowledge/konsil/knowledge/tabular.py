@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 
 from konsil.knowledge import heart, split
-from konsil.knowledge.cohort import Cohort, standardised
+from konsil.knowledge.cohort import Cohort, preparation, standardised
 from konsil.knowledge.spreadsheet import Columns, read_csv
 from konsil.knowledge.task import Rows, Task, TaskConfig
 from konsil.protocol.errors import ConfigError
@@ -82,6 +82,7 @@ def build(config: TaskConfig) -> Task:
         local_epochs=options.local_epochs,
         batch_size=options.batch,
         learning_rate=options.lr,
+        preparation=preparation(train),
     )
 
 
@@ -176,6 +177,7 @@ def _breast_cancer() -> Cohort:
         labels=1 - np.asarray(bunch.target, dtype=np.int64),
         patients=tuple(f"wdbc-{number}" for number in range(len(bunch.target))),
         classes=("benign", "malignant"),
+        columns=tuple(str(name) for name in bunch.feature_names),
     )
 
 

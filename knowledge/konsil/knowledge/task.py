@@ -55,6 +55,18 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """How a row of numbers becomes an input: ``(value - centre) / spread``, column by column.
+
+    For an export, so that the model can be used elsewhere. Never part of an artifact.
+    """
+
+    columns: tuple[str, ...]
+    centre: tuple[float, ...]
+    spread: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """What a task's `build` is told: its home, the node's name, the consortium's seed."""
 
@@ -74,6 +86,7 @@ class Task:
     `train`. `loss` defaults to cross-entropy, `fit` to `konsil.knowledge.train.descend`.
     `local` names tensors, or prefixes that end in a dot, which stay out of the mix;
     batch normalisation always does. `release` is where noise for privacy belongs.
+    `preparation` goes with a model that the hospital itself exports.
     """
 
     name: str
@@ -89,6 +102,7 @@ class Task:
     fit: Fit | None = None
     release: Release | None = None
     local: tuple[str, ...] = ()
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -57,7 +57,7 @@ class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """How this node paces itself. Times in seconds."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Own rounds to learn; 0 goes on without an end."""
     patience_s: _Seconds = 60.0
@@ -67,6 +67,7 @@ class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     start_wait_s: _Seconds = 20.0
     """How long the first round waits for the links to come up."""
     pause_s: _Seconds = 0.0
+    """Rest between two rounds."""
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -98,6 +99,8 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def read_config(path: Path) -> NodeConfig:
     """The checked configuration at `path`. Raises `ConfigError` naming file, key and remedy."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: this is no file", hint="name a node.toml")
         raw = path.read_bytes()
     except FileNotFoundError as error:
         raise ConfigError(
@@ -114,8 +117,9 @@ def parse_config(raw: bytes, path: Path) -> NodeConfig:
         config = msgspec.toml.decode(raw, type=NodeConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}", hint="see docs/node-toml.md for every key") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path}: this is not TOML: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: this is not TOML in UTF-8: {error}") from error
+    _check_numbers(config.task.options, "$.task.options", path)
     _check_members(config, path)
     _check_edges(config, path)
     if ":" not in config.task.factory:
@@ -124,6 +128,15 @@ def parse_config(raw: bytes, path: Path) -> NodeConfig:
             hint='write for example "task:build" for build() in HOME/task.py',
         )
     return config
+
+
+def _check_numbers(value: object, place: str, path: Path) -> None:
+    """Raise `ConfigError` at an integer of more than 64 bits, which the worker cannot be told."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{path}: a number of more than 64 bits - at `{place}`")
+    inner = value.items() if isinstance(value, dict) else ()
+    for key, part in [*inner, *(enumerate(value) if isinstance(value, list) else ())]:
+        _check_numbers(part, f"{place}.{key}", path)
 
 
 def _check_members(config: NodeConfig, path: Path) -> None:

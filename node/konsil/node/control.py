@@ -186,15 +186,27 @@ def ask(
         with _reachable(Home(root.absolute()).socket) as path, _connect(path, timeout_s) as line:
             line.sendall(question)
             reply = json.loads(_receive_line(line))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise UnreachableError(
+            f"{root}: the node is not running, so it does not answer",
+            hint=f"start it with: konsil node run {root}",
+        ) from error
     except (OSError, ValueError) as error:
         raise UnreachableError(
             f"{root}: the node does not answer: {error}",
             hint=f"start it with: konsil node run {root}",
         ) from error
-    if not reply["ok"]:
-        raise _Answered(reply["error"], reply["exit_code"])
-    data: dict[str, Any] = reply["data"]
-    return data
+    try:
+        if reply["ok"] is True:
+            return dict(reply["data"])
+        problem, code = dict(reply["error"]), int(reply["exit_code"])
+        told = _Answered({key: str(problem[key]) for key in ("code", "message", "hint")}, code)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreachableError(
+            f"{root}: what listens at control.sock does not answer as a konsil node",
+            hint=f"remove it, then start the node with: konsil node run {root}",
+        ) from error
+    raise told
 
 
 def wait_until_gone(root: Path, timeout_s: float = 10.0) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_LISTEN = "/ip4/0.0.0.0/tcp/4001"
+ROUNDS = 50
+"""Own rounds of a new home: without an end, models overfit and the disk fills."""
 TABULAR_OPTIONS: Mapping[str, Any] = {"dataset": "breast_cancer", "model": "logistic"}
 _UNSPECIFIED = re.compile(r"^/ip[46]/(0\.0\.0\.0|::)/")
 
@@ -86,7 +88,7 @@ def node_toml(
         "node": {"name": member.name, "listen": list(listen)},
         "consortium": {"name": consortium},
         "task": {"factory": factory, "options": dict(options)},
-        "training": dict(training or {"rounds": 0}),
+        "training": dict(training or {"rounds": ROUNDS}),
     }
     if edges is not None:
         document["overlay"] = {"edges": [list(edge) for edge in edges]}

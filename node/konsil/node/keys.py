@@ -35,7 +35,16 @@ def create_keys(folder: Path) -> KeySet:
 
 def load_keys(folder: Path) -> KeySet:
     """The stored keys. Raises `ConfigError` naming a file that is missing, open or malformed."""
-    return KeySet(keys={role: _read(folder / f"{role}.key") for role in ROLES})
+    keys = {role: _read(folder / f"{role}.key") for role in ROLES}
+    owners: dict[bytes, str] = {}
+    for role, key in keys.items():
+        other = owners.setdefault(key.seed, role)
+        if other != role:
+            raise ConfigError(
+                f"{folder / f'{role}.key'}: holds the same key as {other}.key",
+                hint="restore both from your backup",
+            )
+    return KeySet(keys=keys)
 
 
 def _write_once(path: Path, seed: bytes) -> None:

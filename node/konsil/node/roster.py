@@ -101,7 +101,7 @@ class Roster:
     def _recall(self) -> None:
         for path in sorted(self._folder.glob("*.genesis")):
             member = self._by_node.get(path.stem)
-            if member is None:
+            if member is None or not path.is_file():
                 continue
             # A damaged copy is no loss: the member shows its genesis again at the next hello.
             with contextlib.suppress(RemoteError, OSError):

@@ -17,7 +17,7 @@ from konsil.protocol.errors import GoalMissed
 if TYPE_CHECKING:
     from konsil.protocol.errors import KonsilError
     from konsil.simulations.facts import LedgerFacts, RunFacts
-    from konsil.simulations.plan import Kill, Plan
+    from konsil.simulations.plan import Kill, Plan, Wish
 
 VERB = "demo"
 INCOMPLETE = 4
@@ -41,6 +41,10 @@ def demo(
             help="breast_cancer, heart_disease, FILE.csv, FILE.py:function or module:function.",
         ),
     ] = "breast_cancer",
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A key of [task.options]; may be repeated."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Names, split and first model follow from it.")] = 0,
     kill: Annotated[
         str | None,
@@ -55,28 +59,38 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a consortium of real daemons on real data, here and now."""
+    from konsil.simulations import plan as planning
+
+    wish = planning.Wish(
+        hospitals=hospitals, byzantine=byzantine, attack=attack, rounds=rounds, topology=topology,
+        task=task, options=tuple(option or ()), seed=seed, kill=kill, out=out,
+        keep_running=keep_running,
+    )  # fmt: skip
+    _perform(wish, as_json=as_json)
+
+
+def _perform(wish: Wish, *, as_json: bool) -> None:
+    """Run what was wished for, write the report, print the result and exit with its code."""
     import time
 
     from konsil.simulations import demo as running
     from konsil.simulations import plan as planning
     from konsil.simulations import report
 
-    wish = planning.Wish(
-        hospitals=hospitals, byzantine=byzantine, attack=attack, rounds=rounds, topology=topology,
-        task=task, seed=seed, kill=kill, out=out, keep_running=keep_running,
-    )  # fmt: skip
     plan = planning.plan_of(wish, folder=Path.cwd())
-    killing = planning.kill_of(kill, plan)
+    killing = planning.kill_of(wish.kill, plan)
     place = planning.fresh_folder(wish, folder=Path.cwd(), now_s=time.time())
     _announce(plan, killing, place)
     try:
-        outcome = running.run(plan, killing, place, keep_running=keep_running, tell=output.talk)
+        outcome = running.run(
+            plan, killing, place, keep_running=wish.keep_running, tell=output.talk
+        )
     except KeyboardInterrupt:
         stopped = GoalMissed("interrupted; every daemon was stopped")
         raise typer.Exit(output.fail(VERB, stopped, as_json=as_json)) from None
     facts = outcome.facts
     Path(facts.report).write_text(report.render(facts), encoding="utf-8")
-    if keep_running and outcome.error is None:
+    if wish.keep_running and outcome.error is None:
         _how_to_ask(plan, place)
     _finish(facts, outcome.error, as_json=as_json)
 

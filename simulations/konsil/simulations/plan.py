@@ -31,6 +31,7 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rounds: int = 8
     topology: str = "ring_chords"
     task: str = "breast_cancer"
+    options: tuple[str, ...] = ()
     seed: int = 0
     kill: str | None = None
     out: Path | None = None
@@ -84,9 +85,15 @@ def plan_of(wish: Wish, *, folder: Path) -> Plan:
         raise UsageError(
             f"there is no attack `{wish.attack}`", hint=f"one of {', '.join(sorted(ATTACKS))}"
         )
+    if wish.topology not in topology.TOPOLOGIES:
+        raise UsageError(
+            f"there is no topology `{wish.topology}`",
+            hint=f"one of {', '.join(sorted(topology.TOPOLOGIES))}",
+        )
     if wish.rounds < 1 or wish.seed < 0:
         raise UsageError("--rounds must be 1 or more, --seed 0 or more")
     choice = population.choose_task(wish.task, seed=wish.seed, folder=folder)
+    choice = choice.with_options(wish.options)
     members = population.hospitals(
         honest=wish.hospitals, byzantine=wish.byzantine, seed=wish.seed, task=wish.task
     )

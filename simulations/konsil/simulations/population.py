@@ -15,7 +15,7 @@ import msgspec
 from konsil.protocol.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NAMES = (
     "lakeside", "northgate", "st-martin", "hillcrest", "riverside", "oakwood", "harbour",
@@ -87,6 +87,22 @@ class TaskChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def options_of(self, hospital: Hospital, sites: int) -> dict[str, Any]:
         """The `[task.options]` of one hospital: its site, of so many."""
         return {**self.options, "site": hospital.site, "sites": sites}
+
+    def with_options(self, words: Sequence[str]) -> TaskChoice:
+        """The same with more `[task.options]`, each `KEY=VALUE`; VALUE as in TOML, or a text.
+
+        Raises `UsageError` for what is no such pair.
+        """
+        more = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals or not key.isidentifier():
+                raise UsageError(f"`--option {word}` is no KEY=VALUE")
+            try:
+                more[key] = msgspec.toml.decode(f"value = {value}")["value"]
+            except (msgspec.DecodeError, KeyError):
+                more[key] = value
+        return msgspec.structs.replace(self, options={**self.options, **more})
 
 
 def choose_task(name: str, *, seed: int, folder: Path) -> TaskChoice:

@@ -20,6 +20,9 @@ from konsil.simulations.report import (
 if TYPE_CHECKING:
     from konsil.simulations.facts import HospitalFacts, RunFacts
 
+NOTABLE = 0.1
+"""A hostile hospital with this share of the weight gets a word of explanation."""
+
 
 def print_summary(facts: RunFacts, *, console: Console | None = None) -> None:
     """Print one row a hospital, then the means, the reference and what was sent."""
@@ -40,11 +43,12 @@ def print_summary(facts: RunFacts, *, console: Console | None = None) -> None:
         table.add_row(*_cells(one, facts))
     console.print(table)
     verified = sum(one.verified for one in facts.ledgers)
-    artifacts = ", ".join(f"{count} {kind}" for kind, count in sorted(facts.artifacts.items()))
+    artifacts = ", ".join(f"{kind}: {count}" for kind, count in sorted(facts.artifacts.items()))
     for line in (
         "",
         f"metric             {name} on patients that nobody trained on",
-        "weight             share of the topology's weight that honest peers granted",
+        "weight             share of the topology's weight that honest peers granted, last quarter",
+        *_on_liars(facts),
         f"pooled reference   {metric_text(facts.metric_pooled)} (one model on everybody's rows)",
         f"artifacts          {artifacts or 'none'}",
         f"on the wire        {bytes_text(facts.bytes_on_wire)}",
@@ -53,6 +57,21 @@ def print_summary(facts: RunFacts, *, console: Console | None = None) -> None:
         f"report             {facts.report}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _on_liars(facts: RunFacts) -> list[str]:
+    """What to make of a hostile hospital that was given weight in the end."""
+    heard = [
+        one.name
+        for one in facts.hospitals
+        if one.byzantine and (one.weight_received_by_honest or 0.0) >= NOTABLE
+    ]
+    return [
+        f"{name} is hostile and was heard in the end: once its own training has converged, its"
+        " reversed step is short, and some hospital's patients show no harm (see the report)"
+        for name in heard
+        if facts.attack == "sign_flip"
+    ]
 
 
 def _cells(one: HospitalFacts, facts: RunFacts) -> list[Text | str]:

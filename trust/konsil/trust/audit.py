@@ -4,7 +4,8 @@
     report.exit_code(strict=True)
 
 Read-only. No index and no earlier verdict is trusted. A home may be that of a running node:
-what the node appends meanwhile is simply not looked at.
+what the node appends meanwhile is verified in itself, as far as it is seen at all, and held
+against the other homes at the next audit.
 """
 
 from __future__ import annotations
@@ -18,64 +19,95 @@ from konsil.protocol import genesis
 from konsil.protocol.errors import RemoteError, StorageError
 from konsil.protocol.identity import node_id
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.trust.layout import scan
+from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
 from konsil.trust.others import Audited, cross_check
+from konsil.trust.printable import printable
 from konsil.trust.replay import replay as replay_mixes
-from konsil.trust.report import INCOMPLETE, TAMPERED, Findings, LedgerSummary, Report
+from konsil.trust.report import (
+    INCOMPLETE,
+    TAMPERED,
+    Findings,
+    LedgerSummary,
+    Report,
+    notices_about,
+)
 from konsil.trust.rules import History
-from konsil.trust.sources import Blobs, first_entry, payload_files, read_file
+from konsil.trust.sources import (
+    ATTEMPTS,
+    BLOBS,
+    LEDGER,
+    Blobs,
+    entries_now,
+    first_entry,
+    ledger_of,
+    payload_files,
+    read_file,
+)
 from konsil.trust.structure import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from konsil.protocol.genesis import Author
 
-LEDGER = "ledger"
-PAYLOADS = "blobs"
 PEERS = "peers"
-ATTEMPTS = 5
-"""A running node may replace its tail while it is read; then the home is read again."""
+_GENESIS = ".genesis"
 
 
 def verify_home(home: Path, *, replay: bool = False, limits: Limits = DEFAULT_LIMITS) -> Report:
-    """The audit of one home. Raises `StorageError` when there is no readable ledger."""
+    """The audit of one home. Raises as `verify_homes` does."""
     return verify_homes([home], replay=replay, limits=limits)
 
 
 def verify_homes(
-    homes: Sequence[Path], *, replay: bool = False, limits: Limits = DEFAULT_LIMITS
+    homes: Sequence[Path],
+    *,
+    replay: bool = False,
+    is_held: Callable[[Path], bool] = lambda _: False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Report:
     """The audit of several homes, each alone and then against each other.
 
-    `replay` also computes every mix again whose payloads are in one of the homes. Raises
-    `StorageError` when a home has no readable ledger.
+    `replay` also computes every mix again whose payloads are in one of the homes. `is_held`
+    says whether a process holds the ledger in a folder open for writing. Raises `ConfigError`
+    for a home that does not exist, and `StorageError` when one has no readable ledger.
     """
+    moments = [entries_now(ledger_of(home)) for home in homes]
     authors = known_authors(homes, limits)
-    audited = [_audit(home, authors, limits) for home in homes]
+    audited = [
+        _audit(home, moment, authors, is_held, limits)
+        for home, moment in zip(homes, moments, strict=True)
+    ]
     outside = cross_check([item.audited for item in audited])
     stores = [item.store for item in audited]
     summaries: list[LedgerSummary] = []
     for position, item in enumerate(audited):
         replayed = replay_mixes(item.audited, stores, limits) if replay else 0
         summaries.append(_summary(item, replayed=replayed, outside=outside[position]))
-    findings = tuple(found for item in audited for found in item.audited.findings.found)
-    return Report(ledgers=tuple(summaries), findings=findings)
+    return Report(
+        ledgers=tuple(summaries),
+        findings=tuple(found for item in audited for found in item.audited.findings.found),
+        notices=tuple(notice for item in summaries for notice in notices_about(item)),
+    )
 
 
 def known_authors(homes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> dict[str, Author]:
     """Every member whose genesis entry is in these homes, by node id.
 
-    A genesis entry certifies itself; a damaged copy of a peer's is left out.
+    A genesis entry certifies itself; what is no genuine copy of a peer's is left out. Raises
+    `StorageError` when a file cannot be read.
     """
     found: dict[str, Author] = {}
     for home in homes:
-        for path in sorted((home / PEERS).glob("*.genesis")):
-            with suppress(RemoteError, StorageError, FileNotFoundError):
-                author = genesis.read(read_file(path, limits.entry_bytes), limits=limits)
-                found[author.node] = author
-        with suppress(RemoteError, StorageError, FileNotFoundError):
+        with suppress(FileNotFoundError):
+            names = [name for name in list_folder(home / PEERS) if name.endswith(_GENESIS)]
+            for name in names:
+                with suppress(RemoteError, FileNotFoundError):
+                    data = read_file(home / PEERS / name, limits.entry_bytes)
+                    author = genesis.read(data, limits=limits)
+                    found[author.node] = author
+        with suppress(RemoteError, FileNotFoundError):
             author = genesis.read(first_entry(home / LEDGER), limits=limits)
             found[author.node] = author
     return found
@@ -88,34 +120,44 @@ class _Home(msgspec.Struct, frozen=True):
     store: Blobs
     blobs: int
     payloads: int
+    running: bool
 
 
-def _audit(home: Path, authors: Mapping[str, Author], limits: Limits) -> _Home:
-    """One home by itself."""
-    if not (home / LEDGER).is_dir():
-        raise StorageError(
-            f"{home}: there is no ledger here", hint="name the home of a node (konsil init)"
-        )
+def _audit(
+    home: Path,
+    moment: int | None,
+    authors: Mapping[str, Author],
+    is_held: Callable[[Path], bool],
+    limits: Limits,
+) -> _Home:
+    """One home by itself; `moment` is the number of entries that it had before."""
+    running = is_held(home / LEDGER)
     for _ in range(ATTEMPTS):
         try:
-            return _attempt(home, authors, limits)
+            item = _attempt(home, moment, authors, limits)
+            return msgspec.structs.replace(item, running=running or is_held(home / LEDGER))
         except FileNotFoundError as error:
             gone = error.filename
     raise StorageError(f"{gone}: disappeared while it was read")
 
 
-def _attempt(home: Path, authors: Mapping[str, Author], limits: Limits) -> _Home:
-    findings, store = Findings(home.name or str(home)), Blobs()
-    layout = scan(home / LEDGER, findings)
-    blobs = store.add(layout.blobs, findings)
-    payloads = store.add(payload_files(home / PAYLOADS), findings)
+def _attempt(
+    home: Path, moment: int | None, authors: Mapping[str, Author], limits: Limits
+) -> _Home:
+    findings = Findings(home.name or str(home))
+    store, folder = Blobs(findings), home / LEDGER
+    layout = scan(folder, findings)
+    blobs = store.add(folder / BLOBS, layout.blobs, MAX_BLOB_BYTES)
+    payloads = store.add(home / BLOBS, payload_files(home / BLOBS), limits.payload_bytes)
     node = ""
-    with suppress(RemoteError, StorageError, FileNotFoundError):
-        node = node_id(first_entry(home / LEDGER))
+    with suppress(RemoteError, FileNotFoundError):
+        node = node_id(first_entry(folder))
     history = History(node, authors, store, findings, limits)
     structure = walk(layout, findings, limits, history.take)
     history.finish()
-    return _Home(Audited(home, structure, history, findings), store, blobs, payloads)
+    held = structure.size if moment is None else moment
+    audited = Audited(home, held, structure, history, findings)
+    return _Home(audited, store, blobs, payloads, running=False)
 
 
 def _summary(item: _Home, *, replayed: int, outside: int) -> LedgerSummary:
@@ -124,14 +166,15 @@ def _summary(item: _Home, *, replayed: int, outside: int) -> LedgerSummary:
     author, head = structure.author, structure.head
     signed = 0 if head is None else head.size
     return LedgerSummary(
-        home=str(audited.home),
-        name=audited.home.name if author is None else author.name,
+        home=printable(str(audited.home)),
+        name=audited.findings.ledger if author is None else author.name,
         node_id=history.node,
         origin="" if author is None else author.origin,
         entries=structure.size,
         root=structure.root().hex(),
         signed=signed,
         beyond_checkpoint=max(0, structure.size - signed),
+        running=item.running,
         types=dict(sorted(structure.types.items())),
         opaque=structure.opaque,
         blobs=item.blobs,

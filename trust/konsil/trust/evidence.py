@@ -27,6 +27,9 @@ BENEFIT_OF_DOUBT_E9 = 750_000_000
 EXPECTED_STEPS = 4
 """How many own steps apart two honest models may well be; the receiver's voice in medians."""
 
+SURE_ERRORS = 3
+"""S is at least so many standard errors of the gain: below 2.25 of them, harm is not shown."""
+
 _FAINTEST_VOICE_E9 = 50_000_000
 
 Fraction: TypeAlias = Annotated[int, Meta(ge=0, le=UNIT_E9)]
@@ -66,7 +69,7 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     error_e9: Size
     """The standard error of the gain over the rows of the holdout."""
     scale_e9: Size
-    """How large a gain of this round usually is, and at least the error (S)."""
+    """How large a gain of this round usually is, and at least some errors of it (S)."""
     d_e9: Size
     """``|x_j - x|``."""
     tau_e9: Size
@@ -119,9 +122,9 @@ def gain_scales(
 
     Nobody sets the scale by which it is judged; one that is alone is judged by its own. The
     scale has no memory: gains shrink as models converge, and one that remembers the first
-    rounds, or one absurd gain, hides the harm of all later ones. It is never less than the
-    gain's own standard error: what a small holdout cannot tell from nothing is no harm
-    (docs/adr/0009).
+    rounds, or one absurd gain, hides the harm of all later ones. It is never less than
+    `SURE_ERRORS` standard errors of the gain itself: what a small holdout cannot tell from
+    nothing is no harm (docs/adr/0009).
     """
     sizes = [abs(gain) for gain in gains]
     scales = []
@@ -129,7 +132,7 @@ def gain_scales(
         others = sizes[:place] + sizes[place + 1 :]
         voices = [*trusts[:place], *trusts[place + 1 :]]
         median = trusted_median(others, voices) if others else size
-        scales.append(min(max(median * 14826 // 10000, error), CEILING_E9))
+        scales.append(min(max(median * 14826 // 10000, SURE_ERRORS * error), CEILING_E9))
     return tuple(scales)
 
 

@@ -4,62 +4,86 @@ Never probabilistic (trust.md, step 0): each fact holds or the artifact is disca
 every reason named. A refusal counts against the publisher as `score.penalised`. Two signed
 payloads for one sequence number are worse: both are kept as proof and the publisher stays in
 quarantine until a person acts.
+
+Signature and proof are verified before there are facts to speak of, and the payload's digest
+and values after its transfer; what is here is what the manifest claims.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from konsil.protocol.entries import Code
+from konsil.protocol.records import DigestField
+from konsil.trust.evidence import Size
+from konsil.trust.fixed import UNIT_E9
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PENALTY_CAUSE = "gate.refused"
+"""The cause of a trust update that a refusal made."""
+
+OPERATOR_CAUSES: Mapping[str, str | None] = MappingProxyType(
+    {
+        "operator.pin": "pinned",
+        "operator.mute": "muted",
+        "operator.quarantine": "quarantined",
+        "operator.release": None,
+    }
+)
+"""The causes by which a trust update is an operator's word, and the word in force after it."""
+
+
+def gate_of(word: str | None) -> int | None:
+    """The gate that an operator's word stands for, in 1e-9; None leaves it to the evidence."""
+    if word is None:
+        return None
+    return UNIT_E9 if word == "pinned" else 0
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is known of one received artifact; each is established elsewhere, by exact checks."""
+    """What a member's manifest says, held against its own log, our task and what we hold."""
 
-    member: bool
-    """The publisher is a member whose key is valid and not revoked."""
-    signed: bool
-    """The signature is the publisher's, over the bytes received."""
     logged: bool
-    """The publisher's own log proves the artifact's publication."""
-    intact: bool
-    """The payload has the declared digest, chunk root and size."""
-    base_known: bool
-    """The base is the one this network started from."""
-    same_architecture: bool
-    parents_known: bool
-    """Every declared parent is in a ledger."""
-    charter_known: bool
-    """The charter named is one that is or was in force."""
-    finite: bool
+    """The publisher's log entry names this envelope, payload, kind and sequence."""
+    base_ours: bool
+    """The manifest names the base model that we began with."""
+    task_ours: bool
+    """It names our task and our architecture."""
+    parents_agree: bool
+    """It names the parents that the publisher's log entry names, in the same order."""
+    charter_ours: bool
+    """It names the charter that is in force here."""
     sequence: int
     last_sequence: int
-    """The newest sequence number accepted from this publisher and kind; 0 for none."""
+    """The newest sequence number held of this publisher and kind; 0 for none."""
     size: int
     largest: int
     """Bytes that a payload may have."""
     equivocates: bool = False
-    """Another signed payload with the same sequence number is known."""
+    """Another signed envelope with the same sequence number is held."""
 
 
-def refusals(facts: Facts) -> tuple[str, ...]:
+def refusals(facts: Facts) -> tuple[Code, ...]:
     """Every reason to discard the artifact, in a fixed order; empty lets it pass."""
     rules = (
-        ("not_a_member", facts.member),
-        ("signature", facts.signed),
         ("equivocation", not facts.equivocates),
         ("unlogged", facts.logged),
-        ("payload", facts.intact),
         ("size", 0 < facts.size <= facts.largest),
-        ("charter", facts.charter_known),
-        ("base", facts.base_known),
-        ("architecture", facts.same_architecture),
-        ("parents", facts.parents_known),
+        ("charter", facts.charter_ours),
+        ("base", facts.base_ours),
+        ("architecture", facts.task_ours),
+        ("parents", facts.parents_agree),
         ("sequence", facts.sequence > max(facts.last_sequence, 0)),
-        ("not_finite", facts.finite),
     )
     return tuple(reason for reason, holds in rules if not holds)
 
 
-def quarantines(reasons: tuple[str, ...]) -> bool:
+def quarantines(reasons: tuple[Code, ...]) -> bool:
     """Do these reasons prove a lie that only a person can forgive?"""
     return "equivocation" in reasons
 
@@ -72,10 +96,10 @@ class Penalty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     v: int = 1
     node: str
-    kind: str
-    stage: str
-    reasons: tuple[str, ...]
-    env: bytes | None
-    r_e9: int
-    s_before_e9: int
-    s_after_e9: int
+    kind: Code
+    stage: Code
+    reasons: tuple[Code, ...]
+    env: DigestField | None
+    r_e9: Size
+    s_before_e9: Size
+    s_after_e9: Size

@@ -1,10 +1,10 @@
 """Every weight of a log computed again from its evidence records.
 
 A round's judgements stand as `trust.update` entries before the mix that used them. Each names
-an evidence record; `konsil.trust.evidence` says what must follow from its measurements, and
-the mix must use exactly those weights. The measurements themselves can be repeated only
-inside the hospital. A round of which evidence is missing is reported as incomplete, and
-nothing more is concluded from it.
+an evidence record; `konsil.trust.evidence` says what must follow from its measurements,
+`konsil.trust.chain` what it must go on from, and the mix must use exactly those weights. The
+measurements themselves can be repeated only inside the hospital. A round of which evidence is
+missing is reported as incomplete, and nothing more is concluded from it.
 """
 
 from __future__ import annotations
@@ -13,51 +13,90 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol import records
 from konsil.protocol.errors import EncodingRefused, RemoteError
+from konsil.trust import score
+from konsil.trust.chain import Chain
 from konsil.trust.evidence import EvidenceRecord, disagreements
+from konsil.trust.gate import OPERATOR_CAUSES, PENALTY_CAUSE, Penalty
+from konsil.trust.score import Score
 
 if TYPE_CHECKING:
-    from konsil.protocol.entries import ArtifactIntegrate, TrustUpdate
+    from konsil.protocol.entries import ArtifactIntegrate, ModelTrain, TrustUpdate
+    from konsil.trust.chain import Fault
     from konsil.trust.report import Findings
     from konsil.trust.structure import Place
 
 
 class Judgements:
-    """The judgements of the round that is being read."""
+    """What a log says of trust; `chain` is to be told of models and refusals as they come."""
 
     def __init__(self, findings: Findings) -> None:
+        self.chain = Chain()
         self._findings = findings
         self._round: dict[tuple[bytes, str], EvidenceRecord] = {}
         self._lost: set[tuple[bytes, str]] = set()
         self._place: Place | None = None
 
+    def trained(self, body: ModelTrain) -> None:
+        """The next round begins."""
+        self.finish()
+        self.chain.trained(body)
+
     def take(self, place: Place, body: TrustUpdate, data: bytes | None) -> None:
-        """Reads one trust update; one without an artifact is an operator's or the gate's word."""
-        if body.art is None:
-            return
+        """Reads one trust update: an operator's word, a refusal's penalty, or a judgement."""
+        if body.cause == PENALTY_CAUSE:
+            self._penalty(place, body, data)
+        elif body.art is not None and body.cause not in OPERATOR_CAUSES:
+            self._judgement(place, body, body.art, data)
+        else:
+            if body.cause in OPERATOR_CAUSES:
+                self.chain.told(body.node, body.cause)
+            if body.old_e9 != body.new_e9:
+                message = f"trust in {body.node} moves by `{body.cause}`, without evidence"
+                self._add("trust.evidence", place, message)
+
+    def _penalty(self, place: Place, body: TrustUpdate, data: bytes | None) -> None:
         if data is None:
-            self._lost.add((body.art, body.node))
+            self.chain.lost(body.node, body.kind)
+            return
+        try:
+            penalty = records.unpack(data, Penalty)
+            before = Score(r_e9=penalty.r_e9, s_e9=penalty.s_before_e9)
+            after = score.penalised(before)
+            stated = (body.node, body.art, body.kind, body.old_e9, body.new_e9, penalty.s_after_e9)
+            trusts = (score.trust(before), score.trust(after))
+            if stated != (penalty.node, None, penalty.kind, *trusts, after.s_e9):
+                raise EncodingRefused("the penalty is not what its evidence comes to")
+        except RemoteError as error:
+            self._add("trust.evidence", place, error.message)
+            self.chain.lost(body.node, body.kind)
+            return
+        self._report(place, self.chain.penalised(penalty, body.evidence))
+
+    def _judgement(self, place: Place, body: TrustUpdate, art: bytes, data: bytes | None) -> None:
+        if data is None:
+            self._lost.add((art, body.node))
+            self.chain.lost(body.node, body.kind)
             return
         try:
             record = records.unpack(data, EvidenceRecord)
-            stated = (body.node, body.art, body.kind, body.old_e9, body.new_e9)
+            stated = (body.node, art, body.kind, body.old_e9, body.new_e9)
             shown = (record.node, record.art, record.kind, record.trust_before_e9, record.trust_e9)
             if stated != shown:
                 raise EncodingRefused("the entry says something else than its evidence")
         except RemoteError as error:
             self._add("trust.evidence", place, error.message)
+            self.chain.lost(body.node, body.kind)
             return
         key = (record.art, record.node)
-        begun = next(iter(self._round.values()), record)
-        if record.round != begun.round:
-            self.finish()
-        elif key in self._round:
-            # A crash in the middle of a round's entries: the node judged the round again.
-            self._round = {}
+        if key in self._round:
+            self._add("trust.chain", place, f"{record.node} is judged twice in one round")
+        self._report(place, self.chain.judged(record))
         self._round[key] = record
         self._place = place
 
     def mixed(self, place: Place, body: ArtifactIntegrate, node: str) -> None:
         """Holds the coefficients of a mix by `node` against the judgements before it."""
+        self._report(place, self.chain.mixed(body, node))
         granted = {
             key: (record.w_e9, record.trust_e9)
             for key, record in self._round.items()
@@ -85,6 +124,10 @@ class Judgements:
         if wrong and self._place is not None and not self._lost:
             self._add("trust.evidence", self._place, "; ".join(wrong[:3]))
         self._round, self._lost = {}, set()
+
+    def _report(self, place: Place, faults: list[Fault]) -> None:
+        for code, message in faults:
+            self._add(code, place, message)
 
     def _add(self, code: str, place: Place, message: str) -> None:
         self._findings.add(code, place.file, message, offset=place.offset, index=place.index)

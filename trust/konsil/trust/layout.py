@@ -1,7 +1,8 @@
 """Which files a ledger's folder holds, held against the closed list of what may be there.
 
 Nothing is trusted by its name: links, devices, strange names and files that are larger than
-any genuine one are findings, and are not opened. Unfinished `.tmp` files are never read.
+any genuine one are findings, and are not opened; so are files for entries so far on that
+nothing here leads up to them. Unfinished `.tmp` files are never read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from bisect import bisect_left
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from konsil.protocol import tiles
 from konsil.protocol.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from konsil.trust.report import Findings
 
@@ -26,7 +28,12 @@ CHECKPOINT = "checkpoint"
 LOCK = "LOCK"
 MAX_TAIL_BYTES = 1 << 30
 MAX_BUNDLE_BYTES = tiles.WIDTH * (tiles.PREFIX_BYTES + 65_535)
+MAX_BLOB_BYTES = 1 << 30
 MAX_NOTE_BYTES = 1 << 20
+MAX_LOST_GROUPS = 1_024
+"""Groups of 256 entries that may be lost before what comes after them is believed to be there:
+an audit goes through every entry up to a tail's first, so no mere name may say where that is."""
+UNFINISHED = ".tmp"
 
 _TAIL = re.compile(r"tail\.(0|[1-9][0-9]{0,18})")
 _TILE = re.compile(r"tile/([0-7]|entries)/(.+)")
@@ -60,39 +67,63 @@ def scan(folder: Path, findings: Findings) -> Layout:
     replaced its tail meanwhile.
     """
     tails: list[int] = []
-    bundles: set[int] = set()
+    bundles: list[int] = []
     hashes: set[tuple[int, int]] = set()
     blobs: dict[bytes, Path] = {}
     checkpoint = False
     for name, status in _walk(folder):
         path = folder / name
-        if name == CHECKPOINT and _bounded(path, status, MAX_NOTE_BYTES, findings):
-            checkpoint = True
-        elif name == LOCK and _bounded(path, status, 0, findings):
-            continue
-        elif (start := _tail_start(name)) is not None:
+        if name == CHECKPOINT:
+            checkpoint = _bounded(path, status, MAX_NOTE_BYTES, findings)
+        elif name == LOCK:
+            _bounded(path, status, 0, findings)
+        elif (start := tail_start(name)) is not None:
             if _bounded(path, status, MAX_TAIL_BYTES, findings):
                 tails.append(start)
         elif (place := _tile_place(name)) is not None:
             if _bounded(path, status, MAX_BUNDLE_BYTES, findings):
                 level, number = place
                 if level is None:
-                    bundles.add(number)
+                    bundles.append(number)
                 else:
                     hashes.add((level, number))
         elif (match := _BLOB.fullmatch(name)) and match[2].startswith(match[1]):
-            if _bounded(path, status, MAX_TAIL_BYTES, findings):
+            if _bounded(path, status, MAX_BLOB_BYTES, findings):
                 blobs[bytes.fromhex(match[2])] = path
-        elif name not in (CHECKPOINT, LOCK) and not name.endswith(".tmp"):
+        elif status is None or not name.endswith(UNFINISHED):
             findings.add("layout.stray", path, "does not belong to a ledger")
+    groups = sorted({*bundles, *(number for level, number in hashes if level == 0)})
+
+    def reached(name: str, group: int) -> bool:
+        return _reached(folder / name, group, groups, findings)
+
     return Layout(
         folder=folder,
         checkpoint=checkpoint,
-        tails=tuple(sorted(tails)),
-        bundles=frozenset(bundles),
+        tails=tuple(at for at in sorted(tails) if reached(f"tail.{at}", at // tiles.WIDTH)),
+        bundles=frozenset(at for at in bundles if reached(tiles.bundle_path(at), at)),
         tiles=frozenset(hashes),
         blobs=blobs,
     )
+
+
+def _reached(path: Path, group: int, groups: Sequence[int], findings: Findings) -> bool:
+    """Whether so many of the groups before `group` are here that it may be believed in."""
+    lost = group - bisect_left(groups, group)
+    if lost > MAX_LOST_GROUPS:
+        message = f"nothing here leads up to it: {lost} groups of 256 entries are missing"
+        findings.add("layout.stray", path, message)
+    return lost <= MAX_LOST_GROUPS
+
+
+def list_folder(folder: Path) -> list[str]:
+    """The sorted names in a folder. Raises `FileNotFoundError` or `StorageError`."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
@@ -100,22 +131,27 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
     waiting = [""]
     while waiting:
         below = waiting.pop()
-        try:
-            names = sorted(os.listdir(folder / below))
-        except OSError as error:
-            raise StorageError(f"{folder / below}: cannot be read: {error.strerror}") from error
-        for item in names:
+        for item in _names(folder / below):
             name = f"{below}/{item}" if below else item
             try:
                 status = os.lstat(folder / name)
             except FileNotFoundError:
-                if _tail_start(name) is not None:
+                if tail_start(name) is not None:
                     raise  # a running node put a new tail in its place: look again
                 continue
+            except OSError as error:
+                raise StorageError(f"{folder / name}: {error.strerror}") from error
             if stat.S_ISDIR(status.st_mode) and _FOLDER.fullmatch(name):
                 waiting.append(name)
             else:
                 yield name, status if stat.S_ISREG(status.st_mode) else None
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return list_folder(folder)
+    except FileNotFoundError as error:
+        raise StorageError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
 def _bounded(path: Path, status: os.stat_result | None, limit: int, findings: Findings) -> bool:
@@ -128,7 +164,8 @@ def _bounded(path: Path, status: os.stat_result | None, limit: int, findings: Fi
     return True
 
 
-def _tail_start(name: str) -> int | None:
+def tail_start(name: str) -> int | None:
+    """The entry that a tail of this name begins with; None for any other name."""
     match = _TAIL.fullmatch(name)
     start = int(match[1]) if match else 1
     return start if start % tiles.WIDTH == 0 else None

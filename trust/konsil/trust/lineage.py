@@ -26,10 +26,11 @@ from konsil.protocol.entries import (
     ModelBase,
     ModelTrain,
 )
-from konsil.protocol.errors import IncompleteError, VerificationError
+from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.trust.audit import LEDGER, known_authors
+from konsil.trust.audit import known_authors
 from konsil.trust.reading import read_ledger
+from konsil.trust.sources import ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 DIGITS = 9
 """Decimal digits of one mixing weight (1e-9)."""
+SHOWN_MIXES = 2
+"""A coefficient is shown as exactly as this many mixes can make it: to 18 decimals."""
 
 StepKind = Literal["base", "train", "mix", "release", "unknown"]
 
@@ -69,10 +72,21 @@ class Contributor(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     steps: int
     """Training steps of this hospital that the model contains."""
-    coefficient: str
-    """Σ c over them, an exact decimal."""
+    exact: tuple[int, int]
+    """Σ c over them: (n, d) for n / 10^(9·d); d grows with every mix."""
     share_e9: int
     """The coefficient's share of all, in 1e-9; all shares sum to 10⁹."""
+
+    @property
+    def coefficient(self) -> str:
+        """Σ c as a decimal, rounded to 18 places."""
+        return decimal(*_rounded(*self.exact))
+
+    @property
+    def rounded(self) -> bool:
+        """Whether `coefficient` is not exact."""
+        shown = _rounded(*self.exact)
+        return _plus(shown, (-self.exact[0], self.exact[1]))[0] != 0
 
 
 class Contributions(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,14 +103,28 @@ class Contributions(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
     """Whether every path ends at a base model."""
 
+    @property
+    def missing(self) -> tuple[Step, ...]:
+        """The ends that no given ledger explains; shares are incomplete when there are any."""
+        return tuple(step for step in self.roots if step.kind not in ("base", "release"))
+
 
 class Lineage:
     """The steps of one or several ledgers, and questions about them."""
 
-    def __init__(self, steps: Mapping[bytes, Step], names: Mapping[str, str]) -> None:
-        """Raises `VerificationError` when a model would be its own ancestor."""
+    def __init__(
+        self,
+        steps: Mapping[bytes, Step],
+        names: Mapping[str, str],
+        current: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """`current` are the current models of the homes, in their order, by node id.
+
+        Raises `VerificationError` when a model would be its own ancestor.
+        """
         self.steps = dict(steps)
         self.names = dict(names)
+        self.currents = dict(current or {})
         self.graph = nx.DiGraph()
         for step in steps.values():
             self.graph.add_node(step.out)
@@ -113,20 +141,30 @@ class Lineage:
         """The short name of a node, or the start of its id."""
         return self.names.get(node, f"{node[:8]}…")
 
-    def newest(self) -> bytes:
-        """The model that the newest step made. Raises `IncompleteError` when there is none."""
-        made = [step for step in self.steps.values() if step.index is not None]
-        if not made:
-            raise IncompleteError("there is no model in these ledgers")
-        return max(made, key=lambda step: (step.time_ms, step.index, step.out)).out
+    def current(self) -> bytes:
+        """The current model of the first home. Raises `IncompleteError` when it has none."""
+        model = next(iter(self.currents.values()), None)
+        if model is None or model not in self.steps:
+            raise IncompleteError("there is no model in the ledger of the first home")
+        return model
+
+    def current_of(self, model: bytes) -> list[str]:
+        """The names of those whose current model this is."""
+        return [self.name(node) for node, current in self.currents.items() if current == model]
 
     def find(self, start: str) -> bytes:
-        """The one model whose hex digest begins with `start`. Raises `IncompleteError`."""
+        """The one model whose hex digest begins with `start`.
+
+        Raises `UsageError` when there are several, and `IncompleteError` when there is none.
+        """
         found = [digest for digest in self.steps if digest.hex().startswith(start.lower())]
-        if len(found) != 1:
-            what = "no entry makes" if not found else f"{len(found)} models begin with"
+        if not found:
             raise IncompleteError(
-                f"{what} {start}", hint="give the digest in full, and the homes that know it"
+                f"no entry makes {start}", hint="name the homes that know this model"
+            )
+        if len(found) > 1:
+            raise UsageError(
+                f"{len(found)} models begin with {start}", hint="give more digits of the digest"
             )
         return found[0]
 
@@ -198,7 +236,7 @@ class Lineage:
                 node=node,
                 name=self.name(node),
                 steps=steps[node],
-                coefficient=decimal(*totals[node]),
+                exact=totals[node],
                 share_e9=floors[node][0] + (node in lucky),
             )
             for node in ranked
@@ -206,7 +244,7 @@ class Lineage:
 
 
 def decimal(amount: int, depth: int) -> str:
-    """amount / 10^(9·depth) as an exact decimal without trailing zeros.
+    """amount / 10^(9·depth) as an exact decimal without trailing zeros; for a small depth.
 
     >>> decimal(1_250_000_000, 1)
     '1.25'
@@ -221,13 +259,19 @@ def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> L
     """The lineage that the ledgers of these homes tell.
 
     Raises `VerificationError` when a ledger's files do not verify (its story is worth
-    nothing then) and `StorageError` when one cannot be read.
+    nothing then), `ConfigError` when there is no such home, and `StorageError` when one
+    cannot be read.
     """
+    folders = [ledger_of(home) for home in homes]
     authors = known_authors(homes, limits)
     steps: dict[bytes, Step] = {}
     releases: dict[bytes, Step] = {}
-    for home in homes:
-        told = read_ledger(home / LEDGER, limits=limits)
+    currents: dict[str, bytes] = {}
+    for folder in folders:
+        told = read_ledger(folder, limits=limits)
+        current = _current(told.entries)
+        if current is not None:
+            currents.setdefault(told.author.node, current)
         for entry in told.entries:
             step = _step(entry, told.author.node)
             if step is not None and step.out not in (source.model for source in step.sources):
@@ -235,7 +279,14 @@ def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> L
                 _earliest(into, step)
     for out, step in releases.items():
         steps.setdefault(out, step)
-    return Lineage(steps, {node: author.name for node, author in authors.items()})
+    return Lineage(steps, {node: author.name for node, author in authors.items()}, currents)
+
+
+def _current(entries: Sequence[Entry]) -> bytes | None:
+    """The model that was trained or mixed last; before that, the first base model."""
+    made = [entry.b for entry in entries if isinstance(entry.b, ModelTrain | ArtifactIntegrate)]
+    bases = [entry.b.model for entry in entries if isinstance(entry.b, ModelBase)]
+    return made[-1].out if made else next(iter(bases), None)
 
 
 def _earliest(steps: dict[bytes, Step], step: Step) -> None:
@@ -303,3 +354,11 @@ def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     if one[1] < other[1]:
         one, other = other, one
     return one[0] + other[0] * 10 ** (DIGITS * (one[1] - other[1])), one[1]
+
+
+def _rounded(amount: int, depth: int) -> tuple[int, int]:
+    """The number rounded to what `SHOWN_MIXES` mixes can say."""
+    if depth <= SHOWN_MIXES:
+        return amount, depth
+    unit = 10 ** (DIGITS * (depth - SHOWN_MIXES))
+    return (amount + unit // 2) // unit, SHOWN_MIXES

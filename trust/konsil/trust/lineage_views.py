@@ -12,11 +12,12 @@ from xml.sax.saxutils import escape, quoteattr
 import networkx as nx
 
 from konsil.protocol.entries import UNIT_E9
+from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from konsil.trust.lineage import Lineage, Step
+    from konsil.trust.lineage import Contributions, Lineage, Step
 
 SHORT = 12
 """Hex digits of a digest that are shown to people."""
@@ -33,29 +34,38 @@ _VERBS = {
 }
 
 
-def to_lines(lineage: Lineage, model: bytes) -> list[str]:
+def to_text(lineage: Lineage, model: bytes) -> str:
     """The lineage in lines for a person: how it was made, and every contributor's share."""
     found = lineage.contributors(model)
     step = lineage.steps[model]
-    lines = [f"{model.hex()}", _sentence(lineage, step)]
+    whose = ", ".join(lineage.current_of(model))
+    lines = [model.hex() + (f"  (the current model of {whose})" if whose else "")]
+    lines.append(_sentence(lineage, step))
     lines += [
         f"  {source.w_e9 / UNIT_E9:.6f}  {_sentence(lineage, lineage.steps[source.model])}"
         for source in step.sources
         if step.kind == "mix" and source.w_e9 is not None
     ]
-    lines.append(f"contributors over {found.depth} mixes:")
+    marked = ", incomplete" if found.missing else ""
+    lines.append(f"contributors over {found.depth} mixes{marked}:")
     lines += [
         f"  {item.share_e9 / 1e7:6.2f} %  {item.name}  ({item.steps} steps)"
         for item in found.contributors
     ]
     if not found.linear:
         lines.append("not linear: a step was made from several others, and has no percentage")
-    lines += [
-        f"gap: {root.out.hex()[:SHORT]} of {lineage.name(root.node)}: {root.note}"
-        for root in found.roots
-        if root.kind != "base"
-    ]
-    return lines
+    if found.missing:
+        lines.append("{} ({})".format(*missing(lineage, found)))
+    return "\n".join(lines) + "\n"
+
+
+def missing(lineage: Lineage, found: Contributions) -> tuple[str, str]:
+    """What a lineage that is not complete lacks, and what to do about it."""
+    count = len(found.missing)
+    names = ", ".join(sorted({lineage.name(step.node) for step in found.missing}))
+    have, were = ("ancestors have", "they were") if count > 1 else ("ancestor has", "it was")
+    message = f"{count} {have} no given ledger that says how {were} made"
+    return message, f"name those homes too: {names}"
 
 
 def to_data(lineage: Lineage, model: bytes) -> dict[str, object]:
@@ -65,7 +75,8 @@ def to_data(lineage: Lineage, model: bytes) -> dict[str, object]:
     order = lineage.ordered(model)
     return {
         "model": model.hex(),
-        "made": _step_data(lineage, step),
+        "current_of": lineage.current_of(model),
+        "made": _step_data(lineage, step) | {"sources": _sources_data(lineage, step)},
         "contributors": [
             {
                 "name": item.name,
@@ -73,6 +84,7 @@ def to_data(lineage: Lineage, model: bytes) -> dict[str, object]:
                 "share": item.share_e9 / UNIT_E9,
                 "share_e9": item.share_e9,
                 "coefficient": item.coefficient,
+                "rounded": item.rounded,
                 "steps": item.steps,
             }
             for item in found.contributors
@@ -106,8 +118,8 @@ def to_dot(lineage: Lineage, model: bytes) -> str:
     lines = ["digraph lineage {", "  rankdir=LR;", "  node [shape=box];"]
     order = lineage.ordered(model)
     for step in order:
-        label = f"{_sentence(lineage, step)}\\n{step.out.hex()[:SHORT]}".replace('"', "'")
-        lines.append(f'  "{step.out.hex()}" [label="{label}"];')
+        label = _sentence(lineage, step).replace("\\", "\\\\").replace('"', "'")
+        lines.append(f'  "{step.out.hex()}" [label="{label}\\n{step.out.hex()[:SHORT]}"];')
     for step in order:
         for source in step.sources:
             label = "influence" if source.w_e9 is None else f"{source.w_e9 / UNIT_E9:.4f}"
@@ -207,7 +219,7 @@ def _mark(lineage: Lineage, step: Step, place: tuple[int, int], colour: str) -> 
 def _sentence(lineage: Lineage, step: Step) -> str:
     """How one payload came to be, in words."""
     if step.kind == "base":
-        return f"{_VERBS['base']} ({step.note})"
+        return f"{_VERBS['base']} ({printable(step.note)})"
     when = "" if step.round is None else f", round {step.round}"
     where = "" if step.index is None else f", entry {step.index}"
     return f"{_VERBS[step.kind]} {lineage.name(step.node)}{when}{where}"
@@ -223,13 +235,16 @@ def _step_data(lineage: Lineage, step: Step) -> dict[str, object]:
         "round": step.round,
         "time_ms": step.time_ms,
         "note": step.note,
-        "sources": [
-            {
-                "model": source.model.hex(),
-                "node_id": source.node,
-                "name": lineage.name(source.node),
-                "w_e9": source.w_e9,
-            }
-            for source in step.sources
-        ],
     }
+
+
+def _sources_data(lineage: Lineage, step: Step) -> list[dict[str, object]]:
+    return [
+        {
+            "model": source.model.hex(),
+            "node_id": source.node,
+            "name": lineage.name(source.node),
+            "w_e9": source.w_e9,
+        }
+        for source in step.sources
+    ]

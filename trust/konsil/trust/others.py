@@ -3,6 +3,10 @@
 A received artifact's proof carries the publisher's signed checkpoint. So every receiver is a
 witness: whoever shows the auditor a log that does not contain what those checkpoints sign
 for has cut it back or keeps two. Two copies of one log must agree where both have entries.
+
+The homes may be those of running nodes, which write while one is read after the other. What a
+home held at a moment before any was read can only name checkpoints that were durable by then;
+so those receipts are held against the other homes, and later ones next time.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import msgspec
 
 from konsil.protocol import tiles
 from konsil.protocol.errors import ManifestRefused
-from konsil.trust.report import Findings
+from konsil.trust.report import COPIED, Findings
 from konsil.trust.rules import History
 from konsil.trust.structure import Structure
 
@@ -32,6 +36,8 @@ class Audited(msgspec.Struct, frozen=True):
     """One home after its own audit."""
 
     home: Path
+    moment: int
+    """Entries that it had before any of the homes was read."""
     structure: Structure
     history: History
     findings: Findings
@@ -48,6 +54,8 @@ def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
         by_node.setdefault(item.history.node, []).append(position)
     for item in homes:
         for received in item.history.received:
+            if received.place.index >= item.moment:
+                continue
             for position in by_node.get(received.body.publisher, []):
                 if homes[position] is not item:
                     outside[position] += _check_receipt(homes[position], received)
@@ -67,10 +75,9 @@ def _check_receipt(publisher: Audited, received: Received) -> int:
     structure, findings = publisher.structure, publisher.findings
     folder = structure.layout.folder
     if head.size > structure.size:
-        message = f"signed for {head.size} entries to a peer, but only {structure.size} are here"
-        findings.add(
-            "others.rollback", folder, message, index=structure.size, evidence=received.proof
-        )
+        here = structure.size
+        message = f"signed for {head.size} entries to a peer, but only {here} are here{COPIED}"
+        findings.add("others.rollback", folder, message, index=here, evidence=received.proof)
         return 0
     if not structure.agrees(head):
         message = f"a peer holds another signed log of {head.size} entries"

@@ -17,13 +17,11 @@ from konsil.protocol.genesis import Author
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.layout import scan
 from konsil.trust.report import TAMPERED, Findings
+from konsil.trust.sources import ATTEMPTS, require_ledger
 from konsil.trust.structure import Place, walk
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ATTEMPTS = 5
-"""A running node may replace its tail between two looks; then the folder is read again."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -44,10 +42,7 @@ def read_ledger(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Told:
     A frame that is being written, or was torn by a crash, is not among them. Raises
     `VerificationError` naming what was changed, and `StorageError` when there is no ledger.
     """
-    if not folder.is_dir():
-        raise StorageError(
-            f"{folder}: there is no ledger here", hint="name the home of a node (konsil init)"
-        )
+    require_ledger(folder)
     for _ in range(ATTEMPTS):
         try:
             return _attempt(folder, limits)

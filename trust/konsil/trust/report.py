@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from konsil.protocol.errors import LocalProtocolError
+from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 TAMPERED = 3
 INCOMPLETE = 4
 CONDUCT = 1
+COPIED = "; if these are copies taken while the nodes ran, copy again after `konsil node stop`"
+"""What a finding adds that a copy of a running node's files may cause as well."""
 
 CODES: Mapping[str, int] = MappingProxyType(
     {
@@ -41,6 +44,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "checkpoint.corrupt": TAMPERED,
         "checkpoint.rollback": TAMPERED,
         "checkpoint.root": TAMPERED,
+        "checkpoint.behind": INCOMPLETE,
         "blob.corrupt": TAMPERED,
         "blob.missing": INCOMPLETE,
         "publish.envelope": TAMPERED,
@@ -53,6 +57,11 @@ CODES: Mapping[str, int] = MappingProxyType(
         "integrate.weight": CONDUCT,
         "integrate.replay": TAMPERED,
         "trust.evidence": CONDUCT,
+        "trust.chain": CONDUCT,
+        "trust.refusal": CONDUCT,
+        "trust.operator": CONDUCT,
+        "trust.training": CONDUCT,
+        "trust.share": CONDUCT,
         "lineage.gap": CONDUCT,
         "lineage.cycle": TAMPERED,
         "lineage.reused": CONDUCT,
@@ -109,18 +118,21 @@ class Findings:
         index: int | None = None,
         evidence: Path | None = None,
     ) -> None:
-        """Notes one finding. Raises `LocalProtocolError` for a code that is not in `CODES`."""
+        """Notes one finding, names and words of others made printable.
+
+        Raises `LocalProtocolError` for a code that is not in `CODES`.
+        """
         if code not in CODES:
             raise LocalProtocolError(f"`{code}` is no finding code")
         self.found.append(
             Finding(
                 code=code,
-                ledger=self.ledger,
-                file=str(file),
-                message=message,
+                ledger=printable(self.ledger),
+                file=printable(str(file)),
+                message=printable(message),
                 offset=offset,
                 index=index,
-                evidence=None if evidence is None else str(evidence),
+                evidence=None if evidence is None else printable(str(evidence)),
             )
         )
 
@@ -137,6 +149,9 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     signed: int
     """Entries under its checkpoint."""
     beyond_checkpoint: int
+    """Entries after it, which carry no signature yet."""
+    running: bool
+    """Whether a process held the ledger open for writing."""
     types: dict[str, int]
     """Entries by type."""
     opaque: int
@@ -160,40 +175,30 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     ledgers: tuple[LedgerSummary, ...]
     findings: tuple[Finding, ...]
+    notices: tuple[Finding, ...] = ()
+    """What is a finding only under `--strict`."""
 
     @property
     def checked_against_others(self) -> bool:
         """Whether every ledger was held against at least one checkpoint from outside."""
         return all(item.outside_checkpoints for item in self.ledgers)
 
-    def demanding_others(self) -> Report:
-        """The report under `--strict`: a ledger that no peer vouches for is a finding."""
-        alone = tuple(
-            Finding(
-                code="others.unchecked",
-                ledger=item.name,
-                file=item.home,
-                message="not checked against others",
-            )
-            for item in self.ledgers
-            if not item.outside_checkpoints
-        )
-        return Report(ledgers=self.ledgers, findings=self.findings + alone)
+    def strictly(self) -> Report:
+        """The report under `--strict`: every notice is a finding."""
+        return Report(ledgers=self.ledgers, findings=self.findings + self.notices)
 
     def exit_code(self, *, strict: bool = False) -> int:
-        """0 when all is well; `strict` also demands a checkpoint from outside (4 without)."""
-        findings = self.demanding_others().findings if strict else self.findings
+        """0 when all is well; under `strict` notices count as well (4)."""
+        findings = self.strictly().findings if strict else self.findings
         codes = {item.exit_code for item in findings}
         return next((code for code in (TAMPERED, INCOMPLETE, CONDUCT) if code in codes), 0)
 
     def to_data(self) -> dict[str, object]:
         """The `data` object of `konsil audit verify --json`."""
-        findings = [
-            {**msgspec.structs.asdict(item), "exit_code": item.exit_code} for item in self.findings
-        ]
         return {
             "ledgers": [msgspec.structs.asdict(item) for item in self.ledgers],
-            "findings": findings,
+            "findings": [_data(item) for item in self.findings],
+            "notices": [_data(item) for item in self.notices],
             "checked_against_others": self.checked_against_others,
         }
 
@@ -208,7 +213,31 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
                 f"{item.name} ({item.node_id[:8]}): {item.entries} entries{beyond},"
                 f" {item.blobs} blobs{mixes}: {verdict}"
             )
-            if not item.outside_checkpoints:
-                told.append(f"{item.name}: not checked against others")
+        told.extend(f"{item.ledger}: {item.message}" for item in self.notices)
         told.extend(item.line() for item in self.findings)
         return told
+
+
+def notices_about(item: LedgerSummary) -> tuple[Finding, ...]:
+    """What the audit of a ledger leaves open: nobody vouches for it, or not all is signed.
+
+    A running node signs its newest entries later, at the latest when it stops.
+    """
+    told = []
+    if item.beyond_checkpoint and not item.running:
+        count = item.beyond_checkpoint
+        words = "1 entry {} carries" if count == 1 else f"{count} entries {{}} carry"
+        message = words.format("after the last checkpoint") + (
+            " no signature; start and stop the node to have them signed"
+        )
+        told.append(("checkpoint.behind", message))
+    if not item.outside_checkpoints:
+        told.append(("others.unchecked", "not checked against others"))
+    return tuple(
+        Finding(code=code, ledger=item.name, file=item.home, message=message)
+        for code, message in told
+    )
+
+
+def _data(item: Finding) -> dict[str, object]:
+    return {**msgspec.structs.asdict(item), "exit_code": item.exit_code}

@@ -111,9 +111,11 @@ class History:
         body = entry.b
         if isinstance(body, ModelBase):
             self._make(place, body.model, ())
+            self._judgements.chain.had(body.model, self.node)
         elif isinstance(body, ModelTrain):
             self._known(place, body.base, "the model that training began with")
             self._make(place, body.out, (body.base,))
+            self._judgements.trained(body)
         elif isinstance(body, ArtifactPublish):
             self._publish(place, entry, body)
         elif isinstance(body, ArtifactReceive):
@@ -121,6 +123,7 @@ class History:
         elif isinstance(body, ArtifactReject):
             if body.evidence is not None:
                 self._blob(place, body.evidence, "the evidence of a refusal")
+            self._judgements.chain.refused(body)
         elif isinstance(body, ArtifactIntegrate):
             self._integrate(place, body)
         elif isinstance(body, TrustUpdate):
@@ -133,6 +136,7 @@ class History:
 
     def _publish(self, place: Place, entry: Entry, body: ArtifactPublish) -> None:
         self.published[place.index] = Published(place, entry.ts, body)
+        self._judgements.chain.had(body.art, self.node)
         if body.art not in self.made:
             for digest in body.derived_from or [body.art]:
                 self._known(place, digest, "what a published artifact was made from")
@@ -150,6 +154,7 @@ class History:
 
     def _receive(self, place: Place, entry: Entry, body: ArtifactReceive) -> None:
         self._held.add((body.art, body.publisher))
+        self._judgements.chain.had(body.art, body.publisher)
         author = self._authors.get(body.publisher)
         manifest = self._manifest(place, body.env, body.publisher, "receive.envelope")
         if manifest is not None and manifest.payload.digest != body.art.hex():

@@ -1,7 +1,7 @@
 """Score: what a node remembers of a peer, and the trust that follows (trust.md, steps 4, 5).
 
-Evidence for (`r`) and against (`s`) decays with each artifact and with time; harm counts
-one and a half times. Trust is the mean of a Beta distribution whose prior has weight 2.
+Evidence for (`r`) and against (`s`) decays with each artifact; harm counts one and a half
+times. Trust is the mean of a Beta distribution whose prior has weight 2.
 Monotone: better evidence never lowers trust, and no refusal ever raises it. Keyed by the
 organisation, so that a new address or key starts with the old record.
 """
@@ -18,9 +18,6 @@ NEUTRAL_E9 = UNIT_E9 // 2
 
 PENALTY_E9 = 5 * UNIT_E9
 """Added to `s` when the hard gate refuses an artifact."""
-
-HALF_LIFE_MS = 30 * 24 * 3600 * 1000
-"""Wall-clock half-life of all evidence, back to the prior."""
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,19 +45,6 @@ def learned(score: Score, q_e9: int) -> Score:
 def penalised(score: Score) -> Score:
     """The score after the hard gate refused an artifact."""
     return Score(r_e9=score.r_e9, s_e9=score.s_e9 + PENALTY_E9)
-
-
-def aged(score: Score, elapsed_ms: int) -> Score:
-    """The score after a time without evidence: halved each 30 days, linear in between.
-
-    The line between two halvings stays within 6.2 % above the exponential and, unlike
-    it, is exact in integers. Raises `LocalProtocolError` on a negative time.
-    """
-    if elapsed_ms < 0:
-        raise LocalProtocolError(f"a score cannot age by {elapsed_ms} ms")
-    halvings, rest = divmod(elapsed_ms, HALF_LIFE_MS)
-    keep, whole = 2 * HALF_LIFE_MS - rest, 2 * HALF_LIFE_MS << min(halvings, 128)
-    return Score(r_e9=score.r_e9 * keep // whole, s_e9=score.s_e9 * keep // whole)
 
 
 def trust(score: Score, base_rate_e9: int = NEUTRAL_E9) -> int:

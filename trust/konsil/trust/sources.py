@@ -1,96 +1,211 @@
-"""Bytes for an audit: files read within bounds, and blobs that match their names.
+"""Bytes for an audit: regular files read within bounds, and blobs that match their names.
 
-Only a blob whose bytes hash to its name is ever handed out; one that does not is reported
-once and then counts as missing.
+Every file that an audit opens is opened here: without waiting, without following a link, and
+only when it is a regular file of a size that it may have. Only a blob whose bytes hash to its
+name is ever handed out; one that does not is reported once and then counts as missing.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from konsil.protocol import tiles
-from konsil.protocol.errors import EncodingRefused, LimitExceeded, StorageError
+from konsil.protocol.errors import (
+    ConfigError,
+    EncodingRefused,
+    LimitExceeded,
+    RemoteError,
+    StorageError,
+)
+from konsil.trust.layout import MAX_BUNDLE_BYTES, MAX_TAIL_BYTES, list_folder, tail_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from io import BufferedReader
     from pathlib import Path
 
     from konsil.trust.report import Findings
 
+LEDGER = "ledger"
+BLOBS = "blobs"
+ATTEMPTS = 5
+"""A running node may replace its tail between two looks; then the folder is read again."""
+
 _NAME = re.compile(r"[0-9a-f]{64}")
+_OPENING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SPECIAL = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
-def read_file(path: Path, limit: int | None = None) -> bytes:
-    """The bytes of a file. Raises `FileNotFoundError`, `LimitExceeded` or `StorageError`."""
+def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
+    """A regular file of at most `limit` bytes, open for reading, and its size.
+
+    Raises `FileNotFoundError`, `EncodingRefused` for what is no regular file (a link, a pipe,
+    a device), `LimitExceeded`, and `StorageError` when it cannot be opened.
+    """
     try:
-        with path.open("rb") as file:
-            data = file.read() if limit is None else file.read(limit + 1)
-    except FileNotFoundError:
-        raise
+        handle = os.open(path, _OPENING)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise FileNotFoundError(errno.ENOENT, error.strerror, str(path)) from error
+        if error.errno in _SPECIAL:
+            raise EncodingRefused(f"{path}: is not a regular file") from error
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise EncodingRefused(f"{path}: is not a regular file")
+    if status.st_size > limit:
+        os.close(handle)
+        raise LimitExceeded(f"{path}: {status.st_size} bytes (at most {limit})")
+    return os.fdopen(handle, "rb"), status.st_size
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes. Raises as `open_regular` does."""
+    file, size = open_regular(path, limit)
+    try:
+        with file:
+            return file.read(size)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
-    if limit is not None and len(data) > limit:
-        raise LimitExceeded(f"{path}: more than {limit} bytes")
-    return data
+
+
+def ledger_of(home: Path) -> Path:
+    """The folder of a home's ledger.
+
+    Raises `ConfigError` when there is no such home, and `StorageError` when it has no ledger
+    or may not be looked at.
+    """
+    hint = "name the home of a node (konsil init)"
+    if not _is_folder(home):
+        raise ConfigError(f"{home}: there is no such home", hint=hint)
+    require_ledger(home / LEDGER)
+    return home / LEDGER
+
+
+def require_ledger(folder: Path) -> None:
+    """Raises `StorageError` when `folder` is no folder, or may not be looked at."""
+    if not _is_folder(folder):
+        raise StorageError(
+            f"{folder}: there is no ledger here", hint="name the home of a node (konsil init)"
+        )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def first_entry(folder: Path) -> bytes:
     """The bytes of entry 0 of the ledger in `folder`, unchecked.
 
-    Raises `FileNotFoundError`, `StorageError`, or `EncodingRefused` for a malformed file.
+    Raises `FileNotFoundError`, `StorageError`, or `RemoteError` for a malformed file.
     """
-    bundle = folder / tiles.bundle_path(0)
-    if bundle.exists():
-        return tiles.read_bundle(read_file(bundle))[0][1]
-    frames = tiles.read_tail(read_file(folder / "tail.0")).frames
+    with suppress(FileNotFoundError):
+        bundle = read_file(folder / tiles.bundle_path(0), MAX_BUNDLE_BYTES)
+        return tiles.read_bundle(bundle)[0][1]
+    frames = tiles.read_tail(read_file(folder / "tail.0", MAX_TAIL_BYTES)).frames
     if not frames:
         raise EncodingRefused(f"{folder}: the log is empty")
     return frames[0].entry
 
 
+def entries_now(folder: Path) -> int | None:
+    """How many entries the log in `folder` has at this moment; None when it does not tell.
+
+    Raises `StorageError` when its files cannot be read.
+    """
+    for _ in range(ATTEMPTS):
+        with suppress(FileNotFoundError):
+            starts = [tail_start(name) for name in list_folder(folder)]
+            newest = max((start for start in starts if start is not None), default=None)
+            if newest is None:
+                return None
+            try:
+                tail = tiles.read_tail(read_file(folder / f"tail.{newest}", MAX_TAIL_BYTES))
+            except RemoteError:
+                return None
+            return newest + len(tail.frames)
+    return None
+
+
 def payload_files(root: Path) -> dict[bytes, Path]:
-    """The files of a payload store (`<root>/sha256/ab/<hex>`) by the digest they are named."""
+    """The files of a payload store (`<root>/sha256/ab/<hex>`) by the digest they are named.
+
+    Raises `StorageError` when a folder cannot be listed.
+    """
     found: dict[bytes, Path] = {}
-    for path in sorted(root.glob("sha256/??/*")):
-        named = _NAME.fullmatch(path.name) and path.parent.name == path.name[:2]
-        if named and path.is_file() and not path.is_symlink():
-            found[bytes.fromhex(path.name)] = path
+    for part in _below(root / "sha256"):
+        folder = root / "sha256" / part
+        for name in _below(folder):
+            path = folder / name
+            if _NAME.fullmatch(name) and name[:2] == part and _is_regular(path):
+                found[bytes.fromhex(name)] = path
     return found
 
 
+def _below(folder: Path) -> list[str]:
+    """The names in a folder; none where there is no folder."""
+    return list_folder(folder) if _is_folder(folder) else []
+
+
+def _is_regular(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    return False
+
+
 class Blobs:
-    """Blobs of one or several stores by digest."""
+    """Blobs of one or several stores by digest.
 
-    def __init__(self) -> None:
+    What a running node stores after the files were listed is found when it is asked for: a
+    blob is durable before the entry that names it.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+        self._stores: list[tuple[Path, int]] = []
         self._good: dict[bytes, Path] = {}
-        self.bad = 0
+        self._bad: set[Path] = set()
 
-    def add(self, files: Mapping[bytes, Path], findings: Findings) -> int:
-        """Hashes every file, reports the wrong ones, and returns how many are right.
+    def add(self, root: Path, files: Mapping[bytes, Path], limit: int) -> int:
+        """Adds the store at `root` with these `files`; returns how many of them are right.
 
-        A file that disappears meanwhile (a running node tidies up) is left out.
+        Every file is hashed, a wrong one is a finding, and so is one of more than `limit`
+        bytes. A file that disappears meanwhile (a running node tidies up) is left out.
         """
+        self._stores.append((root, limit))
         right = 0
         for digest, path in files.items():
             try:
-                with path.open("rb") as file:
-                    same = hashlib.file_digest(file, "sha256").digest() == digest
+                right += self._check(digest, path, limit)
             except FileNotFoundError:
                 continue
-            except OSError as error:
-                raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
-            if same:
-                right += 1
-                self._good.setdefault(digest, path)
-            else:
-                self.bad += 1
-                findings.add("blob.corrupt", path, "the bytes are not those of its name")
+            except LimitExceeded as error:
+                self._findings.add("layout.oversize", path, error.message)
+            except EncodingRefused:
+                self._findings.add("layout.stray", path, "is not a regular file")
         return right
 
     def path(self, digest: bytes) -> Path | None:
-        """Where a blob lies; None when it is missing or wrong."""
+        """Where a blob lies; None when it is missing or wrong. Raises `StorageError`."""
+        for root, limit in self._stores:
+            if digest in self._good:
+                break
+            with suppress(FileNotFoundError, RemoteError):
+                name = digest.hex()
+                self._check(digest, root / "sha256" / name[:2] / name, limit)
         return self._good.get(digest)
 
     def get(self, digest: bytes, limit: int) -> bytes | None:
@@ -98,8 +213,24 @@ class Blobs:
 
         Raises `LimitExceeded` for a larger one.
         """
-        path = self._good.get(digest)
+        path = self.path(digest)
         return None if path is None else read_file(path, limit)
+
+    def _check(self, digest: bytes, path: Path, limit: int) -> bool:
+        if path in self._bad:
+            return False
+        file, _ = open_regular(path, limit)
+        try:
+            with file:
+                same = hashlib.file_digest(file, "sha256").digest() == digest
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+        if same:
+            self._good.setdefault(digest, path)
+        else:
+            self._bad.add(path)
+            self._findings.add("blob.corrupt", path, "the bytes are not those of its name")
+        return same
 
 
 def first_path(stores: Iterable[Blobs], digest: bytes) -> Path | None:

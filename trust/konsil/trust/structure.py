@@ -17,7 +17,14 @@ import msgspec
 from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, tiles
 from konsil.protocol.errors import ManifestRefused, RemoteError
-from konsil.trust.layout import CHECKPOINT, MAX_NOTE_BYTES, Layout
+from konsil.trust.layout import (
+    CHECKPOINT,
+    MAX_BUNDLE_BYTES,
+    MAX_NOTE_BYTES,
+    MAX_TAIL_BYTES,
+    Layout,
+)
+from konsil.trust.report import COPIED
 from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
@@ -203,7 +210,7 @@ def _bundle(layout: Layout, group: int, findings: Findings) -> Iterator[Item]:
     try:
         if group not in layout.bundles:
             raise FileNotFoundError
-        found = tiles.read_bundle(read_file(path))
+        found = _read_bundle(layout, group)
     except (FileNotFoundError, RemoteError) as error:
         missing = isinstance(error, FileNotFoundError)
         message = "256 entries are missing" if missing else str(error)
@@ -224,7 +231,7 @@ def _bundle(layout: Layout, group: int, findings: Findings) -> Iterator[Item]:
 def _tail(layout: Layout, start: int, findings: Findings) -> Iterator[Item]:
     path = layout.path(f"tail.{start}")
     try:
-        tail = tiles.read_tail(read_file(path))
+        tail = _read_tail(layout, start)
     except RemoteError as error:
         findings.add("tail.corrupt", path, error.message, index=start)
         return
@@ -239,11 +246,14 @@ def _tail(layout: Layout, start: int, findings: Findings) -> Iterator[Item]:
 def _check_ahead(layout: Layout, number: int, findings: Findings) -> None:
     """A bundle that a crash, or a running node, wrote before it shortened the tail."""
     path = layout.path(tiles.bundle_path(number))
-    frames = tiles.read_tail(read_file(layout.path(f"tail.{layout.tails[-1]}"))).frames
+    try:
+        frames = _read_tail(layout, layout.tails[-1]).frames
+    except RemoteError:
+        return  # the tail itself is a finding
     at = number * tiles.WIDTH - layout.tails[-1]
     expected = [item.entry for item in frames[at : at + tiles.WIDTH]]
     try:
-        held = [entry for _, entry in tiles.read_bundle(read_file(path))]
+        held = [entry for _, entry in _read_bundle(layout, number)]
     except RemoteError as error:
         findings.add("bundle.corrupt", path, error.message, index=number * tiles.WIDTH)
         return
@@ -258,25 +268,33 @@ def _read_tile(layout: Layout, level: int, number: int, findings: Findings) -> l
         findings.add("tile.missing", path, "256 hashes are missing")
         return None
     try:
-        return tiles.read_tile(read_file(path))
+        return tiles.read_tile(read_file(path, tiles.TILE_BYTES))
     except RemoteError as error:
         findings.add("tile.mismatch", path, error.message)
         return None
 
 
+def _read_bundle(layout: Layout, group: int) -> list[tuple[int, bytes]]:
+    path = layout.path(tiles.bundle_path(group))
+    return tiles.read_bundle(read_file(path, MAX_BUNDLE_BYTES))
+
+
+def _read_tail(layout: Layout, start: int) -> tiles.Tail:
+    return tiles.read_tail(read_file(layout.path(f"tail.{start}"), MAX_TAIL_BYTES))
+
+
 def _leaves_in_bundle(layout: Layout, group: int) -> list[bytes]:
-    data = read_file(layout.path(tiles.bundle_path(group)))
-    return [merkle.leaf_hash(entry) for _, entry in tiles.read_bundle(data)]
+    return [merkle.leaf_hash(entry) for _, entry in _read_bundle(layout, group)]
 
 
 def _leaves_in_tile(layout: Layout, group: int) -> list[bytes]:
-    return tiles.read_tile(read_file(layout.path(tiles.tile_path(0, group))))
+    return tiles.read_tile(read_file(layout.path(tiles.tile_path(0, group)), tiles.TILE_BYTES))
 
 
 def _leaves_in_tail(layout: Layout, group: int) -> list[bytes]:
     start = layout.tails[-1] if layout.tails else 0
-    frames = tiles.read_tail(read_file(layout.path(f"tail.{start}"))).frames
     at = group * tiles.WIDTH - start
+    frames = _read_tail(layout, start).frames
     return [merkle.leaf_hash(item.entry) for item in frames[at : at + tiles.WIDTH]]
 
 
@@ -304,7 +322,7 @@ def _check_older(found: Structure, start: int, findings: Findings) -> None:
     """A crash between two tails leaves the older one; all of it must be in the log by now."""
     path = found.layout.path(f"tail.{start}")
     try:
-        for index, item in enumerate(tiles.read_tail(read_file(path)).frames, start):
+        for index, item in enumerate(_read_tail(found.layout, start).frames, start):
             group, place = divmod(index, tiles.WIDTH)
             leaf = merkle.leaf_hash(item.entry)
             if index >= found.size or found.leaves(group)[place] != leaf:
@@ -337,7 +355,7 @@ def _check_head(found: Structure, note: bytes | None, findings: Findings, limits
         return
     found.head = head
     if head.size > found.size:
-        message = f"signed for {head.size} entries, but only {found.size} are here"
+        message = f"signed for {head.size} entries, but only {found.size} are here{COPIED}"
         findings.add("checkpoint.rollback", path, message, index=found.size)
     elif not found.agrees(head):
         message = f"the first {head.size} entries are not those that were signed for"

@@ -6,8 +6,13 @@ returns to the node's own model; nothing is renormalised, so the floor is to lea
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from konsil.protocol.errors import LocalProtocolError
 from konsil.trust.fixed import CEILING_E9, UNIT_E9
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _CLOSED_E9 = 300_000_000
 _OPENING_E9 = 200_000_000
@@ -39,6 +44,14 @@ def staleness(lag: int) -> int:
     if lag < 0:
         raise LocalProtocolError(f"a lag of {lag} rounds")
     return UNIT_E9 // (1 + lag)
+
+
+def share(art: bytes, own: Collection[bytes], *, copied: bool) -> int:
+    """0 for an echo of the `own` models of this round and for a copy, else one (step 3).
+
+    `copied` tells that another author handed in this payload first.
+    """
+    return 0 if copied or art in own else UNIT_E9
 
 
 def gate(trust_e9: int) -> int:

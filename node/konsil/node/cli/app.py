@@ -18,7 +18,7 @@ import typer
 
 from konsil.node.cli import artifact, audit, config, init, node, output
 from konsil.node.store.durable import DiskFullError, storage_error
-from konsil.protocol.errors import KonsilError, UsageError
+from konsil.protocol.errors import KonsilError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,9 +90,9 @@ def _run(arguments: list[str]) -> int:
     except KonsilError as error:
         return output.fail(verb, error, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last boundary: a bug must not look like findings
-        full = _full(error)
-        if full is not None:
-            return output.fail(verb, full, as_json=False)
+        disk = _disk(error)
+        if disk is not None:
+            return output.fail(verb, disk, as_json=as_json and not isinstance(disk, DiskFullError))
         traceback.print_exception(error)
         bug = KonsilError(
             f"a bug in konsil: {type(error).__name__}: {error}",
@@ -102,12 +102,12 @@ def _run(arguments: list[str]) -> int:
         return BUG
 
 
-def _full(error: Exception) -> DiskFullError | None:
-    """The error of a full disk to which our own output goes."""
-    if not isinstance(error, OSError):
+def _disk(error: Exception) -> StorageError | None:
+    """A path that cannot be looked at, or the full disk to which our own output goes."""
+    if not isinstance(error, OSError) or error.errno is None:
         return None
     known = storage_error(Path(error.filename or "standard output"), error)
-    return known if isinstance(known, DiskFullError) else None
+    return known if error.filename or isinstance(known, DiskFullError) else None
 
 
 def _verb(arguments: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,8 @@ def show(
 
     def text() -> None:
         for key, value in manifest.items():
-            print(f"{key:<14} {value}")
+            plain = value if isinstance(value, str) else json.dumps(value)
+            print(f"{key:<14} {plain}")
 
     output.emit("artifact.show", manifest, as_json=as_json, text=text)
 

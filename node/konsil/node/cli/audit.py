@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,8 @@ PAUSE_S = 0.05
 app = typer.Typer(no_args_is_help=True)
 
 Homes = Annotated[
-    list[Path], typer.Argument(help="Homes of nodes; several are held against each other.")
+    list[Path],
+    typer.Argument(help="Homes of nodes; several are held against each other.", readable=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -40,7 +42,12 @@ class Format(StrEnum):
 def verify(
     homes: Homes,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Demand a checkpoint from outside for every ledger.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Demand that every ledger is also seen through another home given here,"
+            " and that a signature covers its newest entry unless its node is running.",
+        ),
     ] = False,
     replay: Annotated[
         bool, typer.Option("--replay", help="Compute every mix again from the stored payloads.")
@@ -50,7 +57,7 @@ def verify(
     """Recompute everything that the ledgers of HOMES claim, and hold them against each other."""
     report = _settled(_distinct(homes), replay=replay)
     if strict:
-        report = report.demanding_others()
+        report = report.strictly()
     code = report.exit_code()
     output.finish(
         "audit.verify",
@@ -66,7 +73,12 @@ def verify(
 def lineage(
     homes: Homes,
     model: Annotated[
-        str, typer.Option("--model", help="Digest of a model, or its start; default: the newest.")
+        str,
+        typer.Option(
+            "--model",
+            help="Digest of a model, or its start; when left out, the current model of the first"
+            " home: what it trained or mixed last.",
+        ),
     ] = "",
     form: Annotated[
         Format, typer.Option("--format", help="How to show it.", case_sensitive=False)
@@ -77,22 +89,28 @@ def lineage(
     from konsil.trust import lineage_views as views
     from konsil.trust.lineage import read_lineage
 
-    found = read_lineage(_distinct(homes))
-    digest = found.find(model) if model else found.newest()
-    data = views.to_data(found, digest)
-    if as_json or form is Format.json:
-        output.emit("audit.lineage", data, as_json=True)
-    elif form is Format.dot:
-        print(views.to_dot(found, digest), end="")
-    elif form is Format.svg:
-        print(views.to_svg(found, digest), end="")
-    else:
-        print("\n".join(views.to_lines(found, digest)))
+    told = read_lineage(_distinct(homes))
+    digest = told.find(model) if model else told.current()
+    found = told.contributors(digest)
+    as_json = as_json or form is Format.json
+    error = None
+    if found.missing:
+        message, hint = views.missing(told, found)
+        error = output.ErrorObject(code="incomplete", message=message, hint=hint)
+    shown = {Format.dot: views.to_dot, Format.svg: views.to_svg}.get(form, views.to_text)
+    output.finish(
+        "audit.lineage",
+        views.to_data(told, digest) if as_json else {},
+        exit_code=4 if error else 0,
+        error=error,
+        as_json=as_json,
+        text=lambda: print(shown(told, digest), end=""),
+    )
 
 
 def _distinct(homes: list[Path]) -> list[Path]:
     """The homes, each named once. Raises `UsageError`."""
-    if len({home.resolve() for home in homes}) != len(homes):
+    if len({os.path.realpath(home) for home in homes}) != len(homes):
         raise UsageError("a home is named twice", hint="name every home once")
     return homes
 
@@ -101,13 +119,13 @@ def _settled(homes: list[Path], *, replay: bool) -> Report:
     """The audit; again when a running node was writing the very frame that looks torn."""
     from konsil.trust.audit import verify_homes
 
-    report = verify_homes(homes, replay=replay)
+    report = verify_homes(homes, replay=replay, is_held=is_held)
     for _ in range(ATTEMPTS):
         torn = any(finding.code == "tail.torn" for finding in report.findings)
         if not torn or not any(is_held(home / "ledger") for home in homes):
             break
         time.sleep(PAUSE_S)
-        report = verify_homes(homes, replay=replay)
+        report = verify_homes(homes, replay=replay, is_held=is_held)
     return report
 
 

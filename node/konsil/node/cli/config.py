@@ -20,13 +20,19 @@ def _group() -> None:
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="A node.toml.")],
+    task: Annotated[
+        bool, typer.Option(help="Open the task as well, with the options and the data it names.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Read a node.toml as the node would; exit 5 names the first thing that is wrong."""
+    """Read a node.toml as the node would, and open its task; names the first thing wrong."""
     from konsil.node.config import check_addresses, read_config
+    from konsil.node.learning.rehearsal import rehearse
 
     config = read_config(file)
     check_addresses(config, file)
+    if task:
+        rehearse(file.parent, config)
     data = {
         "file": str(file),
         "name": config.node.name,

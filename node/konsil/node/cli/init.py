@@ -45,6 +45,17 @@ def init(
 
     def text() -> None:
         print(f"{member.name} is {member.node}, and lives in {home}.")
+        if addresses and not member.addresses:
+            output.talk(
+                f"{home / 'member.toml'} names no address, because the node listens everywhere:"
+                " write into it where others reach you, for example addresses ="
+                ' ["/dns4/konsil.example.org/tcp/4001"].'
+            )
+        if task == TABULAR:
+            output.talk(
+                f"It would learn from a built-in table: name yours under [task.options] in"
+                f" {home / 'node.toml'} (docs/node-toml.md)."
+            )
         output.talk(
             f"Next: hand {home / 'member.toml'} to the other members, append theirs to"
             f" {home / 'node.toml'}, then: konsil node run {home}"

@@ -69,11 +69,17 @@ def trust(
     if len(chosen) > 1:
         raise UsageError("choose one of --pin, --mute, --quarantine and --release")
     columns = ("name", "state", "trust", "share", "node")
+
+    def show(data: Mapping[str, Any]) -> None:
+        _print_table(data["peers"], columns)
+        if chosen:
+            output.talk("The share is that of the last mix; your word counts from the next one on.")
+
     _ask(
         home,
         "trust",
         as_json,
-        lambda data: _print_table(data["peers"], columns),
+        show,
         dict(zip(("operator", "peer"), next(iter(chosen.items())), strict=True)) if chosen else {},
     )
 

@@ -2,11 +2,15 @@
 
 The JSON envelope is a contract with scripts: `ok` is true exactly when the exit code is 0, and
 `data` is always there, empty when an error ended the command before it had any.
+
+Whatever is printed, and whatever the terminal can show, printing does not fail: what an encoding
+lacks is escaped, and so is in one-line messages what could pass for another line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -16,6 +20,7 @@ import typer
 
 from konsil.node.store.durable import storage_error
 from konsil.protocol.errors import StorageError
+from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +44,7 @@ def emit(
     text: Callable[[], None] | None = None,
 ) -> None:
     """Print the result of a command that succeeded: as JSON, or by calling `text`."""
+    _print_anywhere()
     if as_json:
         _print_json({"schema": f"konsil.{verb}/1", "ok": True, "data": data})
     elif text is not None:
@@ -59,6 +65,7 @@ def finish(
         emit(verb, data, as_json=as_json, text=text)
         raise typer.Exit(0)
     problem = error or ErrorObject(code="findings", message="there are findings", hint="")
+    _print_anywhere()
     if as_json:
         _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": data})
     else:
@@ -71,7 +78,8 @@ def finish(
 def fail(verb: str, error: KonsilError, *, as_json: bool) -> int:
     """Print an error that ended a command, and return its exit code."""
     if as_json:
-        problem = ErrorObject(code=error.code, message=error.message, hint=error.hint)
+        message, hint = printable(error.message), printable(error.hint)
+        problem = ErrorObject(code=error.code, message=message, hint=hint)
         _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": {}})
     else:
         talk(f"konsil: {error.diagnostics()}")
@@ -81,7 +89,7 @@ def fail(verb: str, error: KonsilError, *, as_json: bool) -> int:
 def talk(line: str) -> None:
     """Print one line for people, on stderr; where that is full or closed, nothing happens."""
     with contextlib.suppress(OSError, AttributeError):
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{printable(line)}\n")
         sys.stderr.flush()
 
 
@@ -104,5 +112,17 @@ def settle(code: int) -> int:
     return code
 
 
+def _print_anywhere() -> None:
+    """Make stdout escape what its encoding lacks, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _print_json(value: Mapping[str, object]) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    """One line; in an encoding that lacks a character, all but ASCII is escaped as JSON does."""
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(value, allow_nan=False)
+    print(line, flush=True)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from konsil.node.learning.shelf import Shelf
     from konsil.node.learning.worker_messages import Opened
     from konsil.node.roster import Roster
-    from konsil.protocol.entries import ArtifactPublish
+    from konsil.protocol.entries import ArtifactPublish, Code
     from konsil.protocol.limits import Limits
     from konsil.protocol.messages import Head
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Refusal(Exception):
     """An artifact that is not taken: at which stage, why, and whose fault it is."""
 
-    def __init__(self, stage: str, reasons: tuple[str, ...], culprit: str) -> None:
+    def __init__(self, stage: Code, reasons: tuple[Code, ...], culprit: str) -> None:
         super().__init__(f"{stage}: {', '.join(reasons)}")
         self.stage = stage
         self.reasons = reasons
@@ -93,17 +93,13 @@ def _facts(
     last = 0 if newest is None else newest.head.sequence
     twice = newest is not None and artifact.sequence == last and newest.head.env != head.env
     return gate.Facts(
-        member=roster.node(head.publisher) is not None,
-        signed=True,
         logged=_same(artifact, logged, head.env),
-        intact=True,
-        base_known=artifact.base == opened.base.hex(),
-        same_architecture=artifact.architecture == opened.architecture.hex()
+        base_ours=artifact.base == opened.base.hex(),
+        task_ours=artifact.architecture == opened.architecture.hex()
         and artifact.task == opened.task,
-        parents_known=[bytes.fromhex(parent) for parent in artifact.parents]
+        parents_agree=[bytes.fromhex(parent) for parent in artifact.parents]
         == list(logged.derived_from),
-        charter_known=artifact.charter == roster.charter.hex(),
-        finite=True,
+        charter_ours=artifact.charter == roster.charter.hex(),
         sequence=artifact.sequence,
         last_sequence=last,
         size=artifact.payload.size,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from konsil.node.exchange.backoff import backoff
 from konsil.node.exchange.overlay import Graph, wanted_links
 from konsil.protocol.errors import UnreachableError
 
@@ -112,7 +113,7 @@ class Dialling:
             contact.dialled_by_us = True
         except UnreachableError as error:
             contact.failures += 1
-            delay = min(FIRST_RETRY_S * 2**contact.failures, LONGEST_RETRY_S)
+            delay = backoff(contact.failures, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
             contact.due = trio.current_time() + delay * (0.5 + self._jitter())
             self._log.debug("dial.failed", peer=contact.member.name, error=error.message)
         finally:

@@ -2,7 +2,8 @@
 
 GossipSub floods it; it is small, and losing it costs time only, since every link tells its
 heads too. Only what the author says of its own artifacts is taken, and only under its own
-signature; how often an author may speak is bounded by the transport.
+signature; how often an author may speak is bounded by the transport. While the transport
+does not run, what is to be said waits, and then the newest is said. Times in seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from konsil.protocol import envelope, messages
-from konsil.protocol.errors import ManifestRefused, RemoteError
+from konsil.protocol.errors import ManifestRefused, RemoteError, UnreachableError
 from konsil.protocol.messages import HEADS_TYPE, Announcement, Have
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from konsil.protocol.members import Member
 
 PAUSE_S = 0.2
+RETRY_S = 2.0
 
 
 class Herald:
@@ -73,7 +75,13 @@ class Herald:
             envs = tuple(head.env for head in announcement.heads)
             if envs and envs != self._told:
                 sealed = envelope.sign(HEADS_TYPE, messages.pack(announcement), self._key)
-                await self._transport.publish(envelope.pack(sealed))
+                try:
+                    await self._transport.publish(envelope.pack(sealed))
+                except UnreachableError as error:
+                    self._log.debug("gossip.unsent", reason=error.message)
+                    self._news.set()
+                    await trio.sleep(RETRY_S)
+                    continue
                 self._told = envs
             await trio.sleep(PAUSE_S)
 

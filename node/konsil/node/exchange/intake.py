@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from konsil.node.exchange.admission import Admitted, Refusal
-from konsil.node.learning.memory import PENALTY_CAUSE, Memory
 from konsil.node.learning.press import head_of
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.node.learning.worker_messages import Check, Checked
@@ -21,12 +20,13 @@ from konsil.protocol import records
 from konsil.protocol.entries import ArtifactReceive, ArtifactReject, Body, TrustUpdate
 from konsil.protocol.errors import ConfigError, TaskError, VerificationError
 from konsil.trust import gate, score
-from konsil.trust.gate import Penalty
+from konsil.trust.gate import PENALTY_CAUSE, Penalty
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.node.learning.learner import Learner
+    from konsil.node.learning.memory import Memory
     from konsil.node.learning.trainer import Trainer
     from konsil.node.log import Log
     from konsil.node.store.blobs import BlobStore
@@ -83,14 +83,25 @@ class Intake:
             path=stored,
             since_round=self._memory.round,
         )
+        self._memory.received(held.head.art, held.head.publisher)
         self._shelf.add(held)
         self.received += 1
         self._learner.arrivals.note(head.publisher)
         self._log.info("artifact.received", publisher=head.publisher, sequence=head.sequence)
 
     async def refuse(self, head: Head, refusal: Refusal) -> None:
-        """Log a refusal and what it costs."""
-        standing = self._memory.standing(refusal.culprit)
+        """Log a refusal and what it costs; while a mix runs, as soon as that is logged.
+
+        A mix weighs peers by their standing at its start, and what it finds goes on from there.
+        """
+        async with self._learner.judging:
+            await self._penalise(head, refusal)
+        self.rejected += 1
+        self._learner.arrivals.note(head.publisher)
+
+    async def _penalise(self, head: Head, refusal: Refusal) -> None:
+        """The entries of a refusal, and then the same in memory."""
+        standing = self._memory.standing(refusal.culprit, head.kind)
         before = score.Score(r_e9=standing.r_e9, s_e9=standing.s_e9)
         after = score.penalised(before)
         penalty = Penalty(
@@ -128,8 +139,6 @@ class Intake:
         self._memory.penalise(refusal.culprit, penalty)
         if gate.quarantines(refusal.reasons):
             self._memory.operate(refusal.culprit, "quarantined")
-        self.rejected += 1
-        self._learner.arrivals.note(head.publisher)
 
     async def _log_receipt(self, admitted: Admitted) -> None:
         published = admitted.published

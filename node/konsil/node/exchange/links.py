@@ -3,7 +3,8 @@
 One stream a peer carries hello, have, ping and pong (`konsil.protocol.session`). A link is
 live once both have greeted and the greeting is a member's. Silence ends it: a peer whose
 host lost power is given up after `SILENCE_S`, which the transport alone would not notice.
-Everything that a peer does wrong costs its own link only. Times in seconds.
+Everything that a peer does wrong costs its own link only; however a session ends, nothing of
+it stays among the live ones. Times in seconds.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ PULSE_S = 3.0
 SILENCE_S = 9.0
 SEND_S = 10.0
 REOPEN_S = 2.0
+LONGEST_REOPEN_S = 60.0
 TELL_EVERY_S = 15.0
 
 
@@ -92,7 +94,12 @@ class Link:
         try:
             async with self._turn:
                 await self._send(self._session.leave(reason))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, LocalProtocolError):
+        except (
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+            trio.TooSlowError,
+            LocalProtocolError,
+        ):
             return
 
     async def events(self) -> Iterator[Event]:
@@ -132,6 +139,7 @@ class Links:
         self._log = log
         self._live: dict[str, Link] = {}
         self._scopes: dict[str, set[trio.CancelScope]] = {}
+        self._openers: dict[str, trio.CancelScope] = {}
 
     def live(self) -> Mapping[str, Link]:
         """The greeted links, by node id."""
@@ -153,9 +161,12 @@ class Links:
     async def run(self) -> None:
         """Open a session with every member that the transport connects, until cancelled."""
         async with trio.open_nursery() as nursery:
+            # A run before this one may have heard of them already.
+            for peer in self._transport.connected():
+                self._begin(nursery, peer, dialled=False)
             async for event in self._transport.events:
                 if isinstance(event, PeerUp):
-                    nursery.start_soon(self._open, event.peer, event.dialled)
+                    self._begin(nursery, event.peer, dialled=event.dialled)
                 elif isinstance(event, PeerDown):
                     self._cancel(event.peer)
                 elif isinstance(event, Refused):
@@ -165,13 +176,30 @@ class Links:
         """Serve a session that a peer opened."""
         await self._converse(Role.ANSWERER, peer, stream)
 
+    def _begin(self, nursery: trio.Nursery, peer: str, *, dialled: bool) -> None:
+        """Keep a session open with a connected peer; the task that did so before ends."""
+        self._end_opener(peer)
+        scope = self._openers[peer] = trio.CancelScope()
+        nursery.start_soon(self._open, peer, dialled, scope)
+
+    def _end_opener(self, peer: str) -> None:
+        if peer in self._openers:
+            self._openers.pop(peer).cancel()
+
     def _cancel(self, peer: str) -> None:
+        self._end_opener(peer)
         for scope in self._scopes.get(peer, set()):
             scope.cancel()
 
-    async def _open(self, peer: str, dialled: bool) -> None:
-        """Open the session, again when it ended while the peer stayed connected."""
-        delay = 0.0 if dialled else REOPEN_S
+    async def _open(self, peer: str, dialled: bool, scope: trio.CancelScope) -> None:
+        with scope:
+            await self._keep_open(peer, 0.0 if dialled else REOPEN_S)
+
+    async def _keep_open(self, peer: str, delay: float) -> None:
+        """Open the session after `delay`, and again when it ended while the peer is connected.
+
+        Ever more seldom while it fails; one that lasted longer than the pause before it was good.
+        """
         while True:
             await trio.sleep(delay)
             member = self._roster.peer(peer)
@@ -183,31 +211,45 @@ class Links:
                 except UnreachableError as error:
                     self._log.debug("session.unopened", peer=member.name, error=error.message)
                 else:
-                    await self._converse(Role.OPENER, peer, stream)
-            delay = min(max(delay, REOPEN_S) * 1.5, 60.0)
+                    began = trio.current_time()
+                    greeted = await self._converse(Role.OPENER, peer, stream)
+                    if greeted and trio.current_time() - began > delay:
+                        delay = 0.0
+            delay = min(max(delay * 1.5, REOPEN_S), LONGEST_REOPEN_S)
 
-    async def _converse(self, role: Role, peer: str, stream: ByteStream) -> None:
+    async def _converse(self, role: Role, peer: str, stream: ByteStream) -> bool:
+        """Hold a session to its end, however it ends; whether both sides had greeted."""
         member = self._roster.peer(peer)
         if member is None:
             await stream.aclose()
-            return
+            return False
         session = Session(role, self._hello, limits=self._limits)
         link = Link(member, session, stream)
-        log = self._log.bind(peer=member.name)
-        with self._scope(peer):
-            try:
-                await self._talk(link, session)
-            except* RemoteError as refused:
-                for error in refused.exceptions:
-                    log.warning("session.refused", reason=str(error))
-                    await link.leave(str(error))
-            except* (trio.TooSlowError, EOFError):
-                log.info("session.ended")
-            except* (trio.BrokenResourceError, trio.ClosedResourceError):
-                log.info("session.broken")
-        self._forget(link)
-        with trio.CancelScope(shield=True), trio.move_on_after(1.0):
-            await stream.aclose()
+        try:
+            with self._scope(peer):
+                await self._hold(link, session)
+        finally:
+            # Also when we are cancelled or crash: a dead link would pass for a neighbour.
+            self._forget(link)
+            with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+                await stream.aclose()
+        return link.greeted
+
+    async def _hold(self, link: Link, session: Session) -> None:
+        log = self._log.bind(peer=link.member.name)
+        try:
+            await self._talk(link, session)
+        except* RemoteError as refused:
+            for error in refused.exceptions:
+                log.warning("session.refused", reason=str(error))
+                await link.leave(str(error))
+        except* (trio.TooSlowError, EOFError):
+            log.info("session.ended")
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.info("session.broken")
+        except* LocalProtocolError as bug:
+            # One of ours, which this peer's bytes or their timing brought to light.
+            log.error("session.bug", reason=repr(bug.exceptions))
 
     @contextmanager
     def _scope(self, peer: str) -> Iterator[None]:

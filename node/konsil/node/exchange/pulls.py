@@ -3,7 +3,11 @@
 A pull writes verified chunks to a spool file as they come, so that a slow disk or a check
 never stalls the sender, and a broken link costs one chunk: the next attempt, from whichever
 peer, goes on where the file ends. Pulls at once are bounded, and a publisher has one at a time.
-What ends in a refusal is remembered and not asked for again. Times in seconds.
+What ends in a refusal is remembered and not asked for again. A holder that is busy is left
+alone for as long as it says, within a bound, while others are asked and served.
+
+What goes wrong with one artifact, a bug of ours included, ends the pull of that artifact only;
+but errors of our own disk (`StorageError`, `VerificationError`) end the node. Times in seconds.
 """
 
 from __future__ import annotations
@@ -16,8 +20,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import trio
 
 from konsil.node.exchange.admission import Admitted, Refusal
+from konsil.node.exchange.backoff import backoff
 from konsil.node.transports.transport import ARTIFACT_PROTOCOL, ByteStream, Transport
-from konsil.protocol.errors import RemoteError, StorageError, UnreachableError
+from konsil.protocol.errors import (
+    LocalProtocolError,
+    RemoteError,
+    StorageError,
+    UnreachableError,
+)
 from konsil.protocol.messages import Head
 from konsil.protocol.reconcile import HeadTable
 from konsil.protocol.transfer import Pull
@@ -38,6 +48,15 @@ LONGEST_RETRY_S = 60.0
 ATTEMPTS = 6
 FIRST_SHUN_S = 0.5
 LONGEST_SHUN_S = 600.0
+
+_BROKEN = (
+    UnreachableError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    EOFError,
+)
+"""How a transfer ends whose other end, or whose way there, is lost."""
 
 Admit = Callable[[Head, bytes, bytes, str], Admitted]
 Taken = Callable[[Head, Admitted, Path], Awaitable[None]]
@@ -78,6 +97,7 @@ class Pulls:
         self._refusals: dict[tuple[str, bytes], None] = {}
         self._strikes: dict[str, int] = {}
         self._shunned_until: dict[str, float] = {}
+        self._busy_until: dict[str, float] = {}
         self._news = trio.Event()
 
     def consider(self, holder: Member, heads: Iterable[Head]) -> None:
@@ -154,8 +174,7 @@ class Pulls:
                     await self._hand_over(head, *found)
                 if not self._lacking(head):
                     return
-                delay = min(FIRST_RETRY_S * 2**attempt, LONGEST_RETRY_S)
-                await trio.sleep(delay * (0.5 + self._jitter()))
+                await trio.sleep(self._pause(head, attempt))
             self._log.info("pull.given_up", env=head.env.hex())
         finally:
             self._running.discard((head.publisher, head.kind))
@@ -164,6 +183,8 @@ class Pulls:
     async def _try_holders(self, head: Head) -> tuple[Admitted, Path, str] | None:
         """The first complete transfer from anybody, its spool file, and who sent it."""
         for node in self._holders(head):
+            if trio.current_time() < self._busy_until.get(node, 0.0):
+                continue
             member = self._member(node)
             assert member is not None
             path = spool_file(self._spool, head)
@@ -176,17 +197,33 @@ class Pulls:
             except RemoteError as error:
                 self._log.warning("pull.refused", peer=member.name, reason=error.message)
                 self._remember((node, head.env))
-            except (UnreachableError, trio.BrokenResourceError, trio.TooSlowError, EOFError) as e:
-                self._log.info("pull.broken", peer=member.name, reason=repr(e))
+            except LocalProtocolError as error:
+                self._log.error("pull.bug", peer=member.name, reason=error.message)
+                self._remember((node, head.env))
+            except _BROKEN as error:
+                self._log.info("pull.broken", peer=member.name, reason=repr(error))
         return None
+
+    def _pause(self, head: Head, attempt: int) -> float:
+        """How long to wait before the next attempt: at least until some holder is not busy."""
+        delay = backoff(attempt, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S)
+        free = [self._busy_until.get(node, 0.0) for node in self._holders(head)]
+        return max(delay * (0.5 + self._jitter()), min(free, default=0.0) - trio.current_time())
 
     async def _hand_over(self, head: Head, admitted: Admitted, path: Path, holder: str) -> None:
         try:
             await self._taken(head, admitted, path)
             self._strikes.pop(head.publisher, None)
         except Refusal as refusal:
-            await trio.Path(path).unlink(missing_ok=True)
+            try:
+                await trio.Path(path).unlink(missing_ok=True)
+            except OSError as error:
+                raise _full(path, error) from error
             await self._refuse(head, refusal, holder)
+        except LocalProtocolError as error:
+            # It is whole, so whoever brings it, the same would happen again.
+            self._log.error("artifact.bug", env=head.env.hex(), reason=error.message)
+            self._remember((head.publisher, head.env))
 
     async def _refuse(self, head: Head, refusal: Refusal, holder: str) -> None:
         self._log.warning("artifact.refused", culprit=refusal.culprit, reason=str(refusal))
@@ -199,7 +236,7 @@ class Pulls:
     def _shun(self, publisher: str) -> None:
         """Ask ever more seldom of whom we refused: refusals must not fill our ledger."""
         strikes = self._strikes[publisher] = self._strikes.get(publisher, 0) + 1
-        pause = min(FIRST_SHUN_S * 2**strikes, LONGEST_SHUN_S)
+        pause = backoff(strikes, first_s=FIRST_SHUN_S, longest_s=LONGEST_SHUN_S)
         self._shunned_until[publisher] = trio.current_time() + pause
 
     def _remember(self, refusal: tuple[str, bytes]) -> None:
@@ -243,7 +280,8 @@ class Pulls:
                         return admitted
                     else:
                         if isinstance(event, TryLater):
-                            await trio.sleep(min(event.retry_ms / 1000, LONGEST_RETRY_S))
+                            pause = min(event.retry_ms / 1000, LONGEST_RETRY_S)
+                            self._busy_until[holder] = trio.current_time() + pause
                         return None
 
 
@@ -268,7 +306,10 @@ class _Spool:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                raise _full(self._path, error) from error
 
     def resume(self, artifact: Artifact) -> int:
         """Open the file and return the index of the first chunk that it lacks."""

@@ -81,7 +81,6 @@ class Blending:
             ),
             not_mixed=self._not_mixed,
             judged=tuple(_judged(record) for record in final),
-            step_e9=step,
             before=self._judge.measure(self._trained),
             after=self._judge.measure(load(self._blobs.path(out))),
             reason=granted if step == UNIT_E9 else "guarded",
@@ -91,7 +90,8 @@ class Blending:
         """A blob that cannot be mixed is left out; admission has checked it once already."""
         reasons = screen(self._blobs.path(candidate.art), architecture)
         if reasons:
-            _log.warning("left out %s of %s: %s", candidate.art.hex(), candidate.node, reasons[0])
+            words = ", ".join(reasons)
+            _log.warning("left out %s of %s: %s", candidate.art.hex(), candidate.node, words)
         return not reasons
 
     def _measure(self) -> tuple[EvidenceRecord, ...]:
@@ -107,7 +107,7 @@ class Blending:
         tau, rho = evidence.bounds(distances, reaches, own, trusts)
         gains, errors = self._gains(reaches, rho)
         scales = evidence.gain_scales(gains, errors, trusts)
-        shares = _shares(self._candidates, {self._request.before, self._request.trained})
+        mine = (self._request.before, self._request.trained)
         return tuple(
             evidence.recompute(
                 EvidenceRecord(
@@ -128,7 +128,7 @@ class Blending:
                     tau_e9=tau,
                     r_before_e9=candidate.r_e9,
                     s_before_e9=candidate.s_e9,
-                    share_e9=share,
+                    share_e9=weights.share(candidate.art, mine, copied=candidate.copied),
                     metropolis_e9=weights.shared_out(
                         candidate.metropolis_e9, len(self._candidates)
                     ),
@@ -136,8 +136,8 @@ class Blending:
                     step_e9=UNIT_E9,
                 )
             )
-            for candidate, distance, reach, gain, error, scale, share in zip(
-                self._candidates, distances, reaches, gains, errors, scales, shares, strict=True
+            for candidate, distance, reach, gain, error, scale in zip(
+                self._candidates, distances, reaches, gains, errors, scales, strict=True
             )
         )
 
@@ -181,15 +181,6 @@ class Blending:
             digest = mixing.mix(sources, self._path, not_mixed=self._not_mixed)
             self._blended = (tuple(parts), digest)
         return self._blended[1]
-
-
-def _shares(candidates: Sequence[Candidate], own: set[Digest]) -> list[int]:
-    """0 for an echo of the own models and for a payload that another author handed in first."""
-    seen, shares = set(own), []
-    for candidate in candidates:
-        shares.append(0 if candidate.art in seen else UNIT_E9)
-        seen.add(candidate.art)
-    return shares
 
 
 def _judged(record: EvidenceRecord) -> Judged:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from konsil.node.config import NodeConfig
-    from konsil.node.learning.press import Press
+    from konsil.node.learning.press import Prepared, Press
     from konsil.node.learning.shelf import Held, Shelf
     from konsil.node.learning.trainer import Trainer
     from konsil.node.log import Log
@@ -108,6 +108,8 @@ class Learner:
         self.opened: Opened | None = None
         self.ready = trio.Event()
         self.memory = memory
+        self.judging = trio.Lock()
+        """Held from a look at a peer's standing until ledger and memory have what followed."""
         self._config = config
         self._me = config.me().node
         # What came before a restart and was not mixed yet has been delivered all the same.
@@ -150,8 +152,7 @@ class Learner:
             entry = await self._press.prepare(
                 release, self.opened, self.memory, parents=(self.memory.base or release,)
             )
-            (receipt,) = await self._chronicle.append(entry.body)
-            return await self._press.issue(entry, receipt.index, self.memory)
+            return await self._issue(entry)
 
     def _enter(self, phase: str) -> None:
         self.phase = phase
@@ -199,7 +200,8 @@ class Learner:
         await self.arrivals.wait(self._missing, self._config.training.patience_s)
         self._enter("mixing")
         self.arrivals.reset()
-        await self._mix()
+        async with self.judging:
+            await self._mix()
 
     def _missing(self) -> set[str]:
         live = self._neighbours()
@@ -222,10 +224,21 @@ class Learner:
             entry = await self._press.prepare(
                 trained.release, opened, memory, parents=(before,), number=number
             )
-            train = _training(opened, before, trained.out, number)
-            _, published = await self._chronicle.append(train, entry.body)
-            memory.trained(number, before, trained.out)
-            await self._press.issue(entry, published.index, memory)
+            await self._issue(entry, _training(opened, before, trained.out, number))
+
+    async def _issue(self, entry: Prepared, train: ModelTrain | None = None) -> Held:
+        """Log an artifact, behind the training that made it if that is new, and show it.
+
+        Never cut in the middle: a number that the ledger has and the memory has not would be
+        given to a second artifact.
+        """
+        with trio.CancelScope(shield=True):
+            bodies = (entry.body,) if train is None else (train, entry.body)
+            receipts = await self._chronicle.append(*bodies)
+            if train is not None:
+                self.memory.trained(train.round, train.base, train.out)
+            held = await self._press.issue(entry, receipts[-1].index, self.memory)
+        return held
 
     async def _mix(self) -> None:
         memory = self.memory
@@ -269,6 +282,7 @@ class Learner:
             r_e9=standing.r_e9,
             s_e9=standing.s_e9,
             pinned_e9=standing.gate_e9,
+            copied=self.memory.copied(held.head.art, publisher),
         )
 
     async def _record(self, mixed: Mixed) -> None:

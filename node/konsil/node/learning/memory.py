@@ -15,7 +15,8 @@ from konsil.protocol import entries, records
 from konsil.trust import score
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import UNIT_E9
-from konsil.trust.gate import Penalty
+from konsil.trust.gate import OPERATOR_CAUSES as OPERATOR_CAUSES
+from konsil.trust.gate import PENALTY_CAUSE, Penalty, gate_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,17 +25,12 @@ if TYPE_CHECKING:
     from konsil.protocol.entries import Entry
 
 KIND: Final = "parameters"
-PENALTY_CAUSE = "gate.refused"
-OPERATOR_CAUSES = {
-    "operator.pin": "pinned",
-    "operator.mute": "muted",
-    "operator.quarantine": "quarantined",
-    "operator.release": None,
-}
+OURS: Final = ""
+"""The author of what this node itself published or began with."""
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a peer: Beta evidence, trust, and an operator's word (all in 1e-9)."""
+    """What is known of a peer: Beta evidence, trust (all in 1e-9), and an operator's word."""
 
     r_e9: int = 0
     s_e9: int = 0
@@ -46,9 +42,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gate_e9(self) -> int | None:
         """The gate that an operator set by hand; None leaves it to the evidence."""
-        if self.operator is None:
-            return None
-        return UNIT_E9 if self.operator == "pinned" else 0
+        return gate_of(self.operator)
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,23 +63,35 @@ class Memory:
         self.sequence = 0
         self.integrated = 0
         self.judged: set[tuple[str, bytes]] = set()
-        self._standing: dict[str, Standing] = {}
+        self._standing: dict[tuple[str, str], Standing] = {}
+        self._operator: dict[str, str | None] = {}
+        self._author: dict[bytes, str] = {}
 
-    def standing(self, node: str) -> Standing:
-        """What is known of a peer; a newcomer's standing is neutral."""
-        return self._standing.get(node, Standing())
+    def standing(self, node: str, kind: str = KIND) -> Standing:
+        """What is known of a peer's artifacts of one kind; a newcomer's standing is neutral.
 
-    def standings(self) -> dict[str, Standing]:
-        """All peers of whom something is known."""
-        return dict(self._standing)
+        An operator's word is about the peer, whatever the kind.
+        """
+        found = self._standing.get((node, kind), Standing())
+        return msgspec.structs.replace(found, operator=self._operator.get(node))
+
+    def copied(self, art: bytes, node: str) -> bool:
+        """Did another author than `node`, or this node itself, have this payload first?"""
+        return self._author.get(art, node) != node
 
     def begin(self, base: bytes) -> None:
         """The common base model is known."""
         self.base = self.model = base
+        self._author.setdefault(base, OURS)
 
-    def published(self, sequence: int) -> None:
+    def published(self, sequence: int, art: bytes) -> None:
         """An artifact of ours is in the ledger."""
         self.sequence = max(self.sequence, sequence)
+        self._author.setdefault(art, OURS)
+
+    def received(self, art: bytes, publisher: str) -> None:
+        """A peer's artifact is in the ledger."""
+        self._author.setdefault(art, publisher)
 
     def trained(self, number: int, before: bytes, out: bytes) -> None:
         """A round of training is in the ledger; its mix is pending."""
@@ -99,8 +105,7 @@ class Memory:
     def judge(self, node: str, art: bytes, record: EvidenceRecord) -> None:
         """A judgement of a peer's artifact is in the ledger."""
         self.judged.add((node, art))
-        self._standing[node] = msgspec.structs.replace(
-            self.standing(node),
+        self._standing[node, record.kind] = Standing(
             r_e9=record.r_after_e9,
             s_e9=record.s_after_e9,
             trust_e9=record.trust_e9,
@@ -110,10 +115,12 @@ class Memory:
 
     def penalise(self, node: str, penalty: Penalty) -> None:
         """A refusal of the hard gate is in the ledger."""
-        standing = self.standing(node)
         after = score.Score(r_e9=penalty.r_e9, s_e9=penalty.s_after_e9)
-        self._standing[node] = msgspec.structs.replace(
-            standing, r_e9=after.r_e9, s_e9=after.s_e9, trust_e9=score.trust(after)
+        self._standing[node, penalty.kind] = msgspec.structs.replace(
+            self._standing.get((node, penalty.kind), Standing()),
+            r_e9=after.r_e9,
+            s_e9=after.s_e9,
+            trust_e9=score.trust(after),
         )
 
     def integrate(self, out: bytes) -> None:
@@ -123,7 +130,7 @@ class Memory:
 
     def operate(self, node: str, operator: str | None) -> None:
         """An operator's word about a peer is in the ledger."""
-        self._standing[node] = msgspec.structs.replace(self.standing(node), operator=operator)
+        self._operator[node] = operator
 
     def mixed(self, mixed: Mixed) -> None:
         """The judgements and the mix of a round are in the ledger."""
@@ -149,7 +156,9 @@ def recall(log: Iterable[Entry], evidence: Callable[[bytes], bytes]) -> Memory:
         elif isinstance(body, entries.ModelTrain):
             memory.trained(body.round, body.base, body.out)
         elif isinstance(body, entries.ArtifactPublish):
-            memory.published(body.sequence)
+            memory.published(body.sequence, body.art)
+        elif isinstance(body, entries.ArtifactReceive):
+            memory.received(body.art, body.publisher)
         elif isinstance(body, entries.ArtifactIntegrate):
             memory.integrate(body.out)
         elif isinstance(body, entries.TrustUpdate):

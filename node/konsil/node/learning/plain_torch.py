@@ -1,11 +1,14 @@
 """Plain torch: a model written so that it loads where neither konsil nor its task is installed.
 
-Weights as safetensors, the network as a `torch.export` program, and an example of ten lines.
-Traced with zeros of the shape of the inputs, so no patient's row gets into a file.
+Weights as safetensors, the network as a `torch.export` program, what a prediction needs beside
+them (classes, the local intercept, how inputs were prepared) as JSON, and a short example.
+Traced with zeros of the shape of the inputs, so no patient's row gets into a file; the means
+and spreads of a preparation are those of the hospital's training rows.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,20 +22,26 @@ if TYPE_CHECKING:
     from konsil.knowledge.named import NamedTensors
     from konsil.knowledge.task import Task
 
-FILES = ("model.safetensors", "model.pt2", "example.py")
+FILES = ("model.safetensors", "model.pt2", "prediction.json", "example.py")
 
 _EXAMPLE = '''\
 """Loads an exported model and predicts; needs torch and safetensors only."""
+import json
+from pathlib import Path
+
 import torch
 from safetensors.torch import load_file
 
-CLASSES = {classes!r}
-INTERCEPT = torch.tensor({intercept!r})  # fitted at the hospital that exported
-model = torch.export.load("model.pt2").module()
-model.load_state_dict(load_file("model.safetensors"))
-inputs = torch.zeros({shape!r}, dtype={dtype})  # your rows, prepared as the task prepares them
-for row in torch.softmax(model(inputs) + INTERCEPT, dim=1).tolist():
-    print(dict(zip(CLASSES, row)))
+here = Path(__file__).parent
+facts = json.loads((here / "prediction.json").read_text())
+model = torch.export.load(here / "model.pt2").module()
+model.load_state_dict(load_file(here / "model.safetensors"))
+inputs = torch.zeros({shape!r}, dtype={dtype})  # your rows; columns as in prediction.json
+if facts["spread"]:
+    inputs = (inputs - torch.tensor(facts["centre"])) / torch.tensor(facts["spread"])
+logits = model(inputs) + torch.tensor(facts["intercept"])  # fitted at the exporting hospital
+for row in torch.softmax(logits, dim=1).tolist():
+    print(dict(zip(facts["classes"], row)))
 '''
 
 
@@ -55,16 +64,20 @@ def write_plain(
             f"torch.export cannot trace the network of task {task.name!r}: {fault}",
             hint="see torch.export's rules on data-dependent control flow",
         ) from fault
-    text = _EXAMPLE.format(
-        classes=task.classes,
-        intercept=tuple(round(value, 6) for value in intercept),
-        shape=tuple(inputs.shape),
-        dtype=inputs.dtype,
-    )
+    by = task.preparation
+    facts = {
+        "classes": task.classes,
+        "intercept": [round(value, 6) for value in intercept],
+        "columns": by.columns if by else [],
+        "centre": by.centre if by else [],
+        "spread": by.spread if by else [],
+    }
     try:
         pack.save(model, folder / FILES[0])
         torch.export.save(program, folder / FILES[1])
-        (folder / FILES[2]).write_text(text)
+        (folder / FILES[2]).write_text(json.dumps(facts, indent=2) + "\n")
+        text = _EXAMPLE.format(shape=tuple(inputs.shape), dtype=inputs.dtype)
+        (folder / FILES[3]).write_text(text)
     except OSError as fault:
         raise StorageError(f"{folder}: cannot be written: {fault.strerror}") from fault
     return FILES

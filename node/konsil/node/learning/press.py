@@ -128,6 +128,8 @@ class Press:
 
     async def issue(self, prepared: Prepared, index: int, memory: Memory) -> Held:
         """Prove the entry at `index`, put the artifact on the shelf and announce it."""
+        # First of all: the number is used up, whatever becomes of the rest.
+        memory.published(prepared.artifact.sequence, prepared.body.art)
         held = Held(
             head=head_of(prepared.artifact, prepared.envelope),
             artifact=prepared.artifact,
@@ -137,7 +139,6 @@ class Press:
             since_round=prepared.artifact.round,
             digests=prepared.digests,
         )
-        memory.published(prepared.artifact.sequence)
         self._shelf.add(held)
         self._log.info("artifact.published", sequence=held.head.sequence, size=held.head.size)
         self.tell()

@@ -58,6 +58,17 @@ class Shelf:
         if current is None or self._held[current].head.sequence < head.sequence:
             self._newest[(head.publisher, head.kind)] = head.env
 
+    def drop(self, env: bytes) -> None:
+        """Take away an artifact whose payload is lost; the next newest is the head then."""
+        gone = self._held.pop(env, None)
+        if gone is None:
+            return
+        place = (gone.head.publisher, gone.head.kind)
+        rest = [h for h in self._held.values() if (h.head.publisher, h.head.kind) == place]
+        self._newest.pop(place)
+        if rest:
+            self._newest[place] = max(rest, key=lambda held: held.head.sequence).head.env
+
     def get(self, env: bytes) -> Held | None:
         """The artifact with this envelope digest."""
         return self._held.get(env)
@@ -66,11 +77,6 @@ class Shelf:
         """The newest artifact held of a publisher and kind."""
         env = self._newest.get((publisher, kind))
         return None if env is None else self._held[env]
-
-    def sequence(self, publisher: str, kind: str) -> int:
-        """The newest sequence held of a publisher and kind; 0 when none is."""
-        newest = self.newest(publisher, kind)
-        return 0 if newest is None else newest.head.sequence
 
     def heads(self) -> tuple[Head, ...]:
         """The newest artifact of each publisher and kind: what we can serve."""
@@ -91,7 +97,7 @@ class Shelf:
 
     def mark_mixed(self, envs: Collection[bytes]) -> None:
         """Remember that these were judged and mixed, so that none counts twice."""
-        for env in envs:
-            head = self._held[env].head
+        for held in (self._held[env] for env in envs if env in self._held):
+            head = held.head
             place = (head.publisher, head.kind)
             self._mixed[place] = max(self._mixed.get(place, 0), head.sequence)

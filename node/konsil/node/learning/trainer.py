@@ -7,7 +7,9 @@ The daemon itself never imports torch.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -99,10 +101,13 @@ class Trainer:
         if self._process is not None and self._process.poll() is None:
             return
         await self._end()
+        # -P: a task.py in the folder from which the daemon was started is none of ours. A
+        # session of its own: what the task forks can be ended with it.
         self._process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "konsil.node.learning.worker"],
+            [sys.executable, "-P", "-m", "konsil.node.learning.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,
             env={**os.environ, "KONSIL_DAEMON_PID": str(os.getpid())},
         )
         self.restarts += 1
@@ -166,8 +171,10 @@ class Trainer:
             await process.stdin.aclose()
         if process.stdout is not None:
             await process.stdout.aclose()
-        if process.poll() is None:
-            process.kill()
+        # The group, also when the worker itself is gone: a task may have forked. The number
+        # stays the group's own while the process is not waited for.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 

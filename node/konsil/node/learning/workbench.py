@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ from konsil.node.learning.plain_torch import write_plain
 from konsil.node.learning.worker_messages import (
     Check,
     Checked,
-    Evaluate,
-    Evaluated,
     Export,
     Exported,
     Mix,
@@ -69,23 +66,18 @@ class Workbench:
         self.opened = Opened(
             task=task.name,
             classes=task.classes,
-            metric=task.metric,
             base=digest,
             architecture=self._architecture,
-            parameters=base.elements(),
             rows=len(task.train),
             class_rows=_class_rows(task),
-            holdout_rows=len(task.holdout),
             data=fingerprints.data_commitment(task.train, fingerprints.secret_salt(home)),
             recipe=fingerprints.recipe(task, request),
             code=fingerprints.code(factory),
             environment=fingerprints.environment(),
-            torch_device=self._device,
         )
 
     def train(self, request: Train) -> Trained:
         """One round of local training; the trained model and its release are stored."""
-        begun = time.monotonic()
         before = self._load(request.model)
         trained = train.train(
             self._task,
@@ -98,13 +90,7 @@ class Workbench:
         out = release = self._store(trained.model)
         if self._task.release is not None:
             release = self._store(self._released(before, trained.model))
-        return Trained(
-            out=out,
-            release=release,
-            size=self._blobs.path(release).stat().st_size,
-            loss=trained.loss,
-            seconds=time.monotonic() - begun,
-        )
+        return Trained(out=out, release=release, loss=trained.loss)
 
     def check(self, request: Check) -> Checked:
         """Whether a spooled payload has the architecture and finite values."""
@@ -120,11 +106,6 @@ class Workbench:
             not_mixed=self._not_mixed,
             scratch=self._scratch,
         ).run()
-
-    def evaluate(self, request: Evaluate) -> Evaluated:
-        """Metrics on the private holdout, with the local intercept fitted on own train rows."""
-        model = self._load(request.model)
-        return Evaluated(metrics=self._judge.measure(model), intercept=self._judge.intercept(model))
 
     def export(self, request: Export) -> Exported:
         """Write a model with its network and local intercept for use without konsil."""

@@ -4,7 +4,7 @@
 on its standard output (`worker_messages`: u32 big-endian length, then msgpack). Both are moved
 aside first, so that a task that prints or reads cannot garble the channel; what it prints goes
 to standard error, with the log. The worker uses one thread, never sees a key, and dies when its
-input closes, also in the middle of training, so that no daemon leaves one behind.
+input closes, also in the middle of training, with whatever the task forked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from konsil.knowledge.task import where
 from konsil.node.learning.workbench import Workbench
 from konsil.node.learning.worker_messages import (
     Check,
-    Export,
     Failed,
     Mix,
     Open,
@@ -84,9 +83,7 @@ class Worker:
             return self._bench.check(request)
         if isinstance(request, Mix):
             return self._bench.mix(request)
-        if isinstance(request, Export):
-            return self._bench.export(request)
-        return self._bench.evaluate(request)
+        return self._bench.export(request)
 
 
 def _words(fault: BaseException) -> str:
@@ -129,6 +126,13 @@ def end_with_parent(descriptor: int, parent: int) -> None:
     while os.getppid() == parent:
         if hangup.poll(_ORPHAN_S * 1000):
             break
+    leave()
+
+
+def leave() -> None:
+    """End this process at once, with its whole group where it leads one."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(0)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from konsil.protocol.entries import Code
+
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=True):
     """A tagged message; the tag is the class name."""
@@ -37,20 +39,16 @@ class Opened(_Message, frozen=True):
 
     task: str
     classes: tuple[str, ...]
-    metric: str
     base: bytes
     """Digest of the common initial model, now in the blob store."""
     architecture: bytes
-    parameters: int
     rows: int
     class_rows: tuple[int, ...]
-    holdout_rows: int
     data: bytes
     """Salted commitment to the training rows."""
     recipe: bytes
     code: bytes
     environment: bytes
-    torch_device: str
 
 
 class Train(_Message, frozen=True):
@@ -67,9 +65,7 @@ class Trained(_Message, frozen=True):
     """The locally trained model (x_i)."""
     release: bytes
     """What may leave the hospital; equals `out` unless the task transforms it."""
-    size: int
     loss: float
-    seconds: float
 
 
 class Check(_Message, frozen=True):
@@ -82,7 +78,7 @@ class Check(_Message, frozen=True):
 class Checked(_Message, frozen=True):
     """The verdict; `reasons` is empty when the payload may be mixed."""
 
-    reasons: tuple[str, ...]
+    reasons: tuple[Code, ...]
 
 
 class Candidate(_Message, frozen=True):
@@ -96,6 +92,8 @@ class Candidate(_Message, frozen=True):
     s_e9: int
     pinned_e9: int | None = None
     """Set by the operator: this gate value is used instead of the evidence's."""
+    copied: bool = False
+    """Another author had this payload first."""
 
 
 class Mix(_Message, frozen=True):
@@ -141,23 +139,9 @@ class Mixed(_Message, frozen=True):
     parts: tuple[MixedPart, ...]
     not_mixed: tuple[str, ...]
     judged: tuple[Judged, ...]
-    step_e9: int
     before: dict[str, float]
     after: dict[str, float]
     reason: str
-
-
-class Evaluate(_Message, frozen=True):
-    """Measure a model on the private holdout, with the local intercept fitted."""
-
-    model: bytes
-
-
-class Evaluated(_Message, frozen=True):
-    """Metrics by name, and the local intercept (one value a class)."""
-
-    metrics: dict[str, float]
-    intercept: tuple[float, ...]
 
 
 class Export(_Message, frozen=True):
@@ -183,5 +167,5 @@ class Failed(_Message, frozen=True):
     """The error's word in `konsil.protocol.errors`: our disk is not the task's fault."""
 
 
-Request = Open | Train | Check | Mix | Evaluate | Export
-Reply = Opened | Trained | Checked | Mixed | Evaluated | Exported | Failed
+Request = Open | Train | Check | Mix | Export
+Reply = Opened | Trained | Checked | Mixed | Exported | Failed

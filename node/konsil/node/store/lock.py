@@ -45,12 +45,20 @@ def take(folder: Path) -> int:
 
 
 def is_held(folder: Path) -> bool:
-    """Does a process hold the ledger in `folder` open for writing? No where there is none."""
+    """Does a process hold the ledger in `folder` open for writing? No where there is none.
+
+    The folder may be anybody's: what stands in the lock's place is not waited for.
+    """
     try:
-        with (folder / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
         return False
+    finally:
+        os.close(handle)
     return False

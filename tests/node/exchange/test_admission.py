@@ -1,0 +1,148 @@
+"""The inbox: every claim of a manifest is held against the publisher's log and our task."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from ledgers import Hospital
+
+from konsil.node.exchange.admission import Refusal, admit
+from konsil.node.learning.press import head_of
+from konsil.node.learning.shelf import Held, Shelf
+from konsil.protocol import chunks, envelope
+from konsil.protocol.artifact import seal
+from konsil.protocol.digest import sha256
+from konsil.protocol.entries import ArtifactPublish
+from konsil.protocol.limits import DEFAULT_LIMITS
+
+HOLDER = "h" * 32
+
+
+class Offer:
+    """What a holder shows of one artifact, and the receiver to whom it is shown."""
+
+    def __init__(self, hospital: Hospital, **logged) -> None:
+        self.hospital, self.shelf = hospital, Shelf()
+        data = hospital.store.get(hospital.train())
+        hospital.sequence = 1
+        self.artifact = hospital.manifest(hospital.model, data, parents=(hospital.before,))
+        self.sealed = envelope.pack(seal(self.artifact, hospital.keys["art"]))
+        body = ArtifactPublish(
+            art=hospital.model,
+            chunk_root=chunks.chunk_root(chunks.chunk_digests([data])),
+            kind="parameters",
+            size=len(data),
+            env=sha256(self.sealed),
+            derived_from=[hospital.before],
+            knowledge=None,
+            policy=None,
+            sequence=1,
+        )
+        (receipt,) = hospital.journal.append([msgspec.structs.replace(body, **logged)])
+        self.proof = hospital.journal.prove(receipt.index)
+        self.opened = SimpleNamespace(
+            base=bytes(32), architecture=bytes.fromhex("11" * 32), task="tiny"
+        )
+        self.charter, self.limits = hospital.charter, DEFAULT_LIMITS
+
+    @property
+    def head(self):
+        return head_of(self.artifact, self.sealed)
+
+    def held(self, sealed: bytes) -> Held:
+        artifact = msgspec.structs.replace(self.artifact, round=9)
+        return Held(
+            head=head_of(artifact, sealed), artifact=artifact, envelope=sealed, proof=b"",
+            path=self.hospital.home, since_round=1,
+        )  # fmt: skip
+
+    def admit(self):
+        authors = {self.hospital.node: self.hospital.author}
+        roster = SimpleNamespace(author=authors.get, charter=self.charter)
+        return admit(
+            self.head, self.sealed, self.proof, holder=HOLDER, roster=roster, shelf=self.shelf,
+            opened=self.opened, limits=self.limits,
+        )  # fmt: skip
+
+    def refused(self) -> tuple:
+        with pytest.raises(Refusal) as caught:
+            self.admit()
+        return caught.value.stage, caught.value.reasons, caught.value.culprit
+
+
+@pytest.fixture
+def bern(tmp_path):
+    hospital = Hospital(tmp_path, "bern")
+    yield hospital
+    hospital.close()
+
+
+def test_what_agrees_with_its_log_and_our_task_is_admitted(bern):
+    offer = Offer(bern)
+    admitted = offer.admit()
+    assert (admitted.artifact, admitted.published.body.sequence) == (offer.artifact, 1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "reason"),
+    [
+        ({"base": b"b" * 32}, "base"),
+        ({"architecture": b"b" * 32}, "architecture"),
+        ({"task": "another"}, "architecture"),
+    ],
+)
+def test_another_task_than_ours_is_refused(bern, ours, reason):
+    offer = Offer(bern)
+    vars(offer.opened).update(ours)
+    assert offer.refused() == ("manifest", (reason,), bern.node)
+
+
+@pytest.mark.parametrize(
+    ("logged", "reason"),
+    [
+        ({"derived_from": []}, "parents"),
+        ({"sequence": 2}, "unlogged"),
+        ({"kind": "logits"}, "unlogged"),
+        ({"size": 1}, "unlogged"),
+        ({"chunk_root": bytes(32)}, "unlogged"),
+    ],
+)
+def test_a_manifest_that_its_own_log_contradicts_is_refused(bern, logged, reason):
+    assert Offer(bern, **logged).refused() == ("manifest", (reason,), bern.node)
+
+
+def test_another_charter_than_ours_is_refused(bern):
+    offer = Offer(bern)
+    offer.charter = b"c" * 32
+    assert offer.refused() == ("manifest", ("charter",), bern.node)
+
+
+def test_a_payload_larger_than_any_is_refused(bern):
+    offer = Offer(bern)
+    offer.limits = msgspec.structs.replace(DEFAULT_LIMITS, payload_bytes=1)
+    assert offer.refused() == ("manifest", ("size",), bern.node)
+
+
+def test_a_second_envelope_under_one_number_is_equivocation(bern):
+    offer = Offer(bern)
+    offer.shelf.add(offer.held(offer.sealed))
+    assert offer.refused() == ("manifest", ("sequence",), bern.node)
+    offer = Offer(bern)
+    offer.shelf.add(offer.held(b"another envelope"))
+    assert offer.refused() == ("manifest", ("equivocation", "sequence"), bern.node)
+
+
+def test_the_holder_answers_for_what_the_publisher_did_not_sign(bern):
+    offer = Offer(bern)
+    offer.proof = bern.journal.prove(1)
+    assert offer.refused() == ("offer", ("unlogged",), HOLDER)
+    offer = Offer(bern)
+    offer.hospital = SimpleNamespace(node="x" * 32, author=bern.author)
+    assert offer.refused() == ("offer", ("signature",), HOLDER)
+    offer = Offer(bern)
+    artifact, offer.sealed = offer.artifact, offer.sealed.replace(b"tiny", b"tidy")
+    offer.artifact = msgspec.structs.replace(artifact, task="tidy")
+    stage, _, culprit = offer.refused()
+    assert (stage, culprit) == ("offer", HOLDER)
