@@ -176,6 +176,7 @@ async def test_gossip_that_is_no_protobuf():
 async def test_gossip_with_an_endless_length():
     async with arena() as attacked:
         await attacked.send(MESHSUB, b"\xff" * 20, b"\xff\xff\xff\xff\x7f" + bytes(100))
+        assert attacked.count("gossip stream") == 2
 
 
 async def test_gossip_with_a_bad_key():
@@ -347,8 +348,14 @@ async def test_garbage_below_the_streams():
             async with attacked.attacker() as host:
                 (conn,) = host.get_network().get_connections(IDS["victim"])
                 await conn.muxed_conn.secured_conn.write(garbage)
-                await conn.muxed_conn.secured_conn.conn.conn.stream.write(os.urandom(100))
-                await trio.sleep(0.2)
+                # A whole Noise message that nobody encrypted: half of one would only be waited for.
+                await conn.muxed_conn.secured_conn.conn.conn.stream.write(
+                    b"\x00\x20" + os.urandom(32)
+                )
+                with trio.fail_after(5):
+                    while str(IDS["attacker"]) in attacked.victim.connected():
+                        await trio.sleep(0.02)
+        assert str(IDS["attacker"]) not in attacked.victim.connected()
 
 
 async def test_a_member_cannot_take_all_connections():

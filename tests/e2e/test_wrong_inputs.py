@@ -199,7 +199,8 @@ def test_a_wrong_key_in_node_toml(home, old, new, words):
 )
 def test_a_bad_member_list(home, members, words):
     append(home / "node.toml", members)
-    refused(home, 5, str(home / "node.toml"), *words)
+    done = refused(home, 5, str(home / "node.toml"), *words)
+    assert done.out == "", "stdout is for data"
 
 
 def test_a_member_list_without_this_node(home):
@@ -207,7 +208,8 @@ def test_a_member_list_without_this_node(home):
     (home / "node.toml").write_text(text[: text.index("[[members]]")] + other())
     refused(home, 5, "`bern`, is not in its own member list", "member.toml")
     (home / "node.toml").write_text(text[: text.index("[[members]]")])
-    refused(home, 5, str(home / "node.toml"), "members")
+    done = refused(home, 5, str(home / "node.toml"), "members")
+    assert done.out == "", "stdout is for data"
 
 
 @pytest.mark.parametrize("field", ["node", "peer", "consortium"])
@@ -219,14 +221,16 @@ def test_a_member_list_with_another_identity_for_this_node(home, field):
     else:
         own = re.search(rf'^{field} = "(.*)"$', card, re.M)[1]
         edit(home, own, NODE if field == "node" else PEER)
-    refused(home, 5, str(home / "node.toml"), "bern")
+    done = refused(home, 5, str(home / "node.toml"), "bern")
+    assert done.out == "", "stdout is for data"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
 def test_a_key_that_others_may_read(home, mode):
     path = home / "keys" / "art.key"
     path.chmod(mode)
-    refused(home, 5, f"{path}: mode 0{mode:o}", f"chmod 600 {path}")
+    done = refused(home, 5, f"{path}: mode 0{mode:o}", f"chmod 600 {path}")
+    assert done.out == "", "stdout is for data"
 
 
 def test_a_key_that_is_gone_malformed_or_of_another_home(home, tmp_path):
@@ -244,7 +248,8 @@ def test_a_key_that_is_gone_malformed_or_of_another_home(home, tmp_path):
 
 def test_a_home_whose_making_was_interrupted(home):
     (home / "node.toml").unlink()
-    refused(home, 5, f"{home / 'node.toml'}: there is no such file")
+    done = refused(home, 5, f"{home / 'node.toml'}: there is no such file")
+    assert done.out == "", "stdout is for data"
 
 
 # --- the network: 4, and strangers --------------------------------------------------------------

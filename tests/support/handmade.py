@@ -31,13 +31,17 @@ def append(path, text):
 
 
 def refused(home, code, *words):
-    """`node run` ends with this code and one line with these words; the files are untouched."""
+    """`node run` ends with this code and one line with these words; the files are untouched.
+
+    Returns what it did, for further looks.
+    """
     before = files(home)
     done = run_node(home)
     assert done.code == code, done
     for word in words:
         assert word in done.complaint
     assert files(home) == before
+    return done
 
 
 def verify(home):
