@@ -8,6 +8,8 @@
 PYTHON ?= python3
 TORCH_ARGS ?=
 ARGS ?=
+# Test processes side by side. Most tests wait for daemons and sockets half of their time.
+WORKERS ?= 2
 
 BIN := .venv/bin
 FLOORS := protocol knowledge trust node simulations
@@ -29,7 +31,7 @@ demo: setup  ## a consortium of real daemons on real data, on this machine
 	@$(BIN)/konsil demo $(ARGS)
 
 test: setup  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: setup  ## everything that must be green: format, lint, floors, types, tests, coverage
 	@$(MAKE) --keep-going format lint floors types covered

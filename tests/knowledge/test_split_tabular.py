@@ -242,6 +242,15 @@ def test_an_own_table_is_split_by_patient_and_site(tmp_path):
     assert len(tabular.common_test(config(home, site=0, test=0.4, **CSV))) > 0
 
 
+def test_a_small_hospital_still_has_patients_of_each_class_to_learn_from_and_to_judge_by(tmp_path):
+    for site in range(5):
+        few = {"dataset": "breast_cancer", "sites": 5, "site": site, "split_seed": 0}
+        task = tabular.build(config(tmp_path, size=60, holdout=0.5, alpha=2.0, **few))
+        both = task.train.targets.tolist() + task.holdout.targets.tolist()
+        assert min(both.count(0), both.count(1)) >= 3
+        assert set(task.train.targets.tolist()) == set(task.holdout.targets.tolist()) == {0, 1}
+
+
 def test_a_table_without_patient_and_site_columns(tmp_path):
     home = written(tmp_path, ["a,label", *[f"{n},{n % 2}" for n in range(30)]])
     task = tabular.build(config(home, dataset=str(tmp_path / "own.csv")))

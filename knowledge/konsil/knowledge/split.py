@@ -30,20 +30,24 @@ def random_source(*words: object) -> np.random.Generator:
     return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
 
 
+FEWEST = 4
+"""Patients of each class that a site has at least: fewer cannot be learned from and judged by."""
+
+
 def by_patient(
-    labels: Labels, patients: Sequence[str], fraction: float, *words: object
+    labels: Labels, patients: Sequence[str], fraction: float, *words: object, fewest: int = 1
 ) -> tuple[Places, Places]:
     """Rows to keep and rows to hold back, the latter `fraction` of each class's patients.
 
-    A class of two patients or more holds back one at least and keeps one at least; with
-    patients of one row each the shares of the classes are those of the whole.
+    A class holds back `fewest` patients at least where it has more than that, and keeps one at
+    least; with patients of one row each the shares of the classes are those of the whole.
     """
     random = random_source("holdout", *words)
     label_of = _label_of_patients(labels, patients)
     held: set[str] = set()
     for label in np.unique(labels):
         mine = [patient for patient, its in label_of.items() if its == label]
-        count = min(max(round(fraction * len(mine)), 1), len(mine) - 1)
+        count = min(max(round(fraction * len(mine)), fewest), len(mine) - 1)
         held.update(mine[place] for place in random.permutation(len(mine))[:count])
     if not held and len(label_of) > 1:
         held.add(next(iter(label_of)))
@@ -64,7 +68,7 @@ def dirichlet(
     *,
     alpha: float,
     size_skew: float = 0.0,
-    fewest: int = 4,
+    fewest: int = FEWEST,
 ) -> list[Places]:
     """The rows of each site, each class dealt in proportions of a Dirichlet distribution.
 

@@ -220,7 +220,8 @@ def _dealt(options: TabularOptions, whole: Cohort, seed: int) -> tuple[str, Coho
     own = rest.take(dealt[options.site])
     if 0 < options.size < len(set(own.patients)):
         share = options.size / len(set(own.patients))
-        _, kept = split.by_patient(own.labels, own.patients, share, seed, "size", options.site)
+        words = (seed, "size", options.site)
+        kept = split.by_patient(own.labels, own.patients, share, *words, fewest=split.FEWEST)[1]
         own = own.take(kept)
     return str(options.site), own, test
 
