@@ -22,7 +22,7 @@ from homes import Life, audit, free_ports
 from konsil.knowledge import TaskConfig
 from konsil.knowledge.task import load_factory
 from konsil.node import control
-from konsil.protocol.entries import ArtifactIntegrate, TrustUpdate
+from konsil.protocol.learning_bodies import ArtifactIntegrate, TrustUpdate
 from konsil.trust.reading import read_entries
 
 pytestmark = pytest.mark.slow

@@ -23,14 +23,14 @@ from homes import Fleet, Life, Line, audit, bodies_of, entries_of, make_homes
 
 from konsil.node import control
 from konsil.node.config import read_config
-from konsil.protocol.entries import (
+from konsil.protocol.errors import UnreachableError
+from konsil.protocol.learning_bodies import (
     ArtifactPublish,
     ArtifactReceive,
     ArtifactReject,
     ModelTrain,
     TrustUpdate,
 )
-from konsil.protocol.errors import UnreachableError
 
 VICTIM, PEER = "a", "b"
 CHUNK = 1 << 20

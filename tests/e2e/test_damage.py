@@ -18,7 +18,7 @@ from handmade import edit, flip, make, refused, tiny, verify
 from konsil.node.init import create_home
 from konsil.node.keys import load_keys
 from konsil.node.store.journal import Journal
-from konsil.protocol.entries import ArtifactPublish, ModelBase, ModelTrain
+from konsil.protocol.learning_bodies import ArtifactPublish, ModelBase, ModelTrain
 from konsil.trust.reading import read_entries
 
 # --- the ledger: 3 ---------------------------------------------------------------------------

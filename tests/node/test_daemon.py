@@ -13,7 +13,7 @@ from network import Network
 from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
-from konsil.protocol.entries import ArtifactReceive, TrustUpdate
+from konsil.protocol.learning_bodies import ArtifactReceive, TrustUpdate
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, note, proof
 from konsil.protocol.checkpoint import Checkpoint
-from konsil.protocol.entries import ArtifactPublish, ModelBase
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -20,6 +19,7 @@ from konsil.protocol.errors import (
     SignatureRefused,
 )
 from konsil.protocol.identity import KeySet, SigningKey
+from konsil.protocol.learning_bodies import ArtifactPublish, ModelBase
 from konsil.protocol.limits import Limits
 
 KEYS = KeySet({role: SigningKey.from_seed(bytes([n]) * 32) for n, role in enumerate(

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from konsil.node.paths import Home
-from konsil.protocol.entries import ArtifactIntegrate, ModelTrain, NodeGenesis
+from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelTrain
+from konsil.protocol.node_bodies import NodeGenesis
 from konsil.simulations.reading import entries_of
 
 KONSIL = [sys.executable, "-m", "konsil.node.cli.app"]

@@ -19,7 +19,8 @@ from konsil.node.store.journal import Journal
 from konsil.protocol import chunks, cmp1, entries, envelope, genesis, merkle, records
 from konsil.protocol.artifact import Artifact, Coverage, Payload, PrivacySpent, bucket, seal
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import (
+from konsil.protocol.identity import KeySet
+from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
     ArtifactPublish,
     ArtifactReceive,
@@ -28,7 +29,6 @@ from konsil.protocol.entries import (
     Part,
     TrustUpdate,
 )
-from konsil.protocol.identity import KeySet
 from konsil.trust import evidence, integrate, score, weights
 from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord

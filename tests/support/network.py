@@ -17,7 +17,7 @@ from konsil.node.init import create_home, node_toml
 from konsil.node.keys import load_keys
 from konsil.node.paths import Home
 from konsil.node.transports.memory_transport import MemoryFabric
-from konsil.protocol.entries import ArtifactIntegrate
+from konsil.protocol.learning_bodies import ArtifactIntegrate
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())
 

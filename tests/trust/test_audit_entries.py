@@ -18,11 +18,7 @@ from ledgers import (
 
 from konsil.protocol import artifact, cmp1, entries, envelope, records
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import (
-    ModelBase,
-    Part,
-    TrustUpdate,
-)
+from konsil.protocol.learning_bodies import ModelBase, Part, TrustUpdate
 from konsil.trust.audit import verify_home
 from konsil.trust.report import CODES
 from konsil.trust.score import Score

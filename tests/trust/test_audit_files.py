@@ -22,11 +22,8 @@ from ledgers import (
 from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, merkle, tiles
 from konsil.protocol.checkpoint import Checkpoint
-from konsil.protocol.entries import (
-    ArtifactReject,
-    ModelBase,
-)
 from konsil.protocol.errors import StorageError
+from konsil.protocol.learning_bodies import ArtifactReject, ModelBase
 from konsil.trust import audit
 from konsil.trust.audit import verify_home, verify_homes
 
@@ -147,10 +144,10 @@ def test_a_crash_that_wrote_tiles_before_the_tail_was_shortened_is_no_tampering(
 
 def test_an_unknown_type_is_counted_not_refused(tmp_path):
     bern, _ = two(tmp_path)
-    falsify(bern, lambda plain: plain | {"t": "model.deploy"})
+    falsify(bern, lambda plain: plain | {"t": "model.dream"})
     found = verify_home(bern.home)
     assert found.findings == ()
-    assert (found.ledgers[0].opaque, found.ledgers[0].types["model.deploy"]) == (1, 1)
+    assert (found.ledgers[0].opaque, found.ledgers[0].types["model.dream"]) == (1, 1)
 
 
 def test_the_audit_side_never_loads_what_it_does_not_need(homes):

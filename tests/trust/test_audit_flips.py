@@ -12,7 +12,7 @@ import shutil
 import pytest
 from ledgers import consortium, two
 
-from konsil.protocol.entries import ModelBase
+from konsil.protocol.learning_bodies import ModelBase
 from konsil.trust.audit import verify_home
 
 EXHAUSTIVE = pytest.param(None, marks=pytest.mark.exhaustive, id="all")

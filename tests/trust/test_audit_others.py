@@ -21,10 +21,8 @@ from ledgers import (
 )
 
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import (
-    ModelBase,
-)
 from konsil.protocol.errors import EncodingRefused, LocalProtocolError, StorageError
+from konsil.protocol.learning_bodies import ModelBase
 from konsil.trust import audit, others
 from konsil.trust.audit import verify_home, verify_homes
 from konsil.trust.layout import scan

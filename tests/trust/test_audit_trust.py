@@ -12,7 +12,8 @@ from ledgers import audit_of, codes, two
 
 from konsil.protocol import records
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import UNIT_E9, ArtifactReject, TrustUpdate
+from konsil.protocol.fields import UNIT_E9
+from konsil.protocol.learning_bodies import ArtifactReject, TrustUpdate
 from konsil.trust import score
 from konsil.trust.audit import verify_home
 from konsil.trust.gate import PENALTY_CAUSE, Penalty

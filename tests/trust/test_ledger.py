@@ -8,9 +8,9 @@ import pytest
 
 from konsil.protocol import merkle, proof
 from konsil.protocol.checkpoint import open_checkpoint
-from konsil.protocol.entries import ModelBase
 from konsil.protocol.errors import ConfigError, LocalProtocolError
 from konsil.protocol.identity import KeySet
+from konsil.protocol.learning_bodies import ModelBase
 from konsil.trust.ledger import Ledger, MemoryStore
 
 KEYS = KeySet.generate(random.Random(1).randbytes)

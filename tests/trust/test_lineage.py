@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ledgers import Hospital, audit_of, consortium, payload, tail_of, two
 
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import UNIT_E9
 from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
+from konsil.protocol.fields import UNIT_E9
 from konsil.trust import lineage_views as views
 from konsil.trust.lineage import Lineage, Source, Step, decimal, read_lineage
 

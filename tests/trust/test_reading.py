@@ -8,8 +8,9 @@ import threading
 import pytest
 from ledgers import Hospital, tail_of
 
-from konsil.protocol.entries import ModelBase, NodeGenesis
 from konsil.protocol.errors import StorageError, VerificationError
+from konsil.protocol.learning_bodies import ModelBase
+from konsil.protocol.node_bodies import NodeGenesis
 from konsil.trust import reading
 from konsil.trust.reading import read_entries
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from konsil.protocol.digest import Digest
-    from konsil.protocol.entries import Code
+    from konsil.protocol.fields import Code
 
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 18

@@ -8,8 +8,8 @@ import trio
 
 from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
 from konsil.protocol import cmp1
-from konsil.protocol.entries import TrustUpdate
 from konsil.protocol.errors import UsageError
+from konsil.protocol.learning_bodies import TrustUpdate
 from konsil.trust.fixed import UNIT_E9
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def text_fault(text: str) -> str | None:
 
 
 def _packed(value: object) -> bytes:
-    return cast(bytes, msgpack.packb(value, use_bin_type=True, strict_types=True))
+    return cast("bytes", msgpack.packb(value, use_bin_type=True, strict_types=True))
 
 
 def _ordered(value: object, depth: int) -> object:

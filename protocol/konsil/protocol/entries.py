@@ -16,173 +16,126 @@ import msgspec
 
 from konsil.protocol import cmp1
 from konsil.protocol.errors import EncodingRefused, LocalProtocolError
+from konsil.protocol.fields import UNIT_E9, Count
 from konsil.protocol.identity import ROLES
-from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.protocol.records import (
-    DigestField,
-    KeyField,
-    NameField,
-    NodeField,
-    SaltField,
-    SignatureField,
-    typed,
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ArtifactReject,
+    ModelBase,
+    ModelTrain,
+    PrivacySpend,
+    TrustUpdate,
+    UnlearnDone,
 )
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.node_bodies import (
+    AuditRun,
+    KeyRevoke,
+    KeyRotate,
+    LogRedact,
+    NodeBoot,
+    NodeGenesis,
+    PeerClear,
+    PeerExposed,
+    PeerSuspect,
+)
+from konsil.protocol.office_bodies import (
+    ArtifactWithdraw,
+    CharterAdopt,
+    CharterPropose,
+    CharterVote,
+    HumanOverride,
+    InferenceBatch,
+    MemberAdd,
+    MemberRemove,
+    MemberSuspend,
+    ModelDeploy,
+    ModelRetire,
+    ModelRollback,
+    PolicyLocal,
+    WithdrawAck,
+)
+from konsil.protocol.records import DigestField, SaltField, typed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-UNIT_E9 = 1_000_000_000
-"""1 as an integer fraction in units of 1e-9."""
 NO_CHARTER = bytes(32)
 """The charter digest before a member list exists."""
 SALT_BYTES = 16
 
-Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_.:/-]{0,63}\Z")]
-Text = Annotated[str, msgspec.Meta(max_length=1_024)]
-TensorName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Fraction = Annotated[int, msgspec.Meta(ge=0, le=UNIT_E9)]
-Role = Literal["log", "wit", "art", "peer", "rec"]
-
-
-class RoleKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One public Ed25519 key and the proof that its owner held the private one."""
-
-    public: KeyField
-    proof: SignatureField
-
-
-class NodeGenesis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The first entry of every log: who writes it, and with which keys."""
-
-    name: NameField
-    consortium: NameField
-    charter: DigestField
-    keys: dict[Role, RoleKey]
-
-
-class ModelBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A model that came from outside: the root of a lineage."""
-
-    model: DigestField
-    source: Text
-    licence: Text
-    note: Text
-
-
-class ModelTrain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Local training: `base` became `out`. `cohort` is the lower edge of its bucket (rows)."""
-
-    base: DigestField
-    out: DigestField
-    data: DigestField
-    cohort: Count
-    recipe: DigestField
-    code: DigestField
-    env: DigestField
-    round: Count
-    privacy: DigestField | None
-
-
-class ArtifactPublish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An artifact is about to be sent: it is logged first. `size` is in bytes."""
-
-    art: DigestField
-    chunk_root: DigestField
-    kind: Code
-    size: Count
-    env: DigestField
-    derived_from: list[DigestField]
-    knowledge: DigestField | None
-    policy: DigestField | None
-    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-
-
-class ArtifactReceive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A verified artifact of a peer: `index` is its publish entry in the publisher's log,
-    `size` and `root` are the checkpoint that proves it, `proof` the digest of the proof."""
-
-    art: DigestField
-    publisher: NodeField
-    env: DigestField
-    index: Count
-    size: Count
-    root: DigestField
-    proof: DigestField
-
-
-class ArtifactReject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An artifact, or what claimed to be one, was refused at `stage`."""
-
-    art: DigestField | None
-    publisher: NodeField
-    env: DigestField | None
-    stage: Code
-    reasons: list[Code]
-    evidence: DigestField | None
-
-
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One summand of a mix: the artifact, who made it, its effective coefficient, its trust."""
-
-    art: DigestField
-    node: NodeField
-    w_e9: Fraction
-    trust_e9: Fraction
-
-
-class ArtifactIntegrate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A mix: `out` = Σ w·part over all tensors but `not_mixed`, which are the first part's.
-
-    The parts carry *effective* coefficients (gate × share × clip × step halving), the own
-    trained model is one of them, and Σ w_e9 = 10⁹ exactly. `before` and `after` are the
-    digests of the evaluations.
-    """
-
-    base: DigestField
-    out: DigestField
-    rule: Code
-    parts: list[Part]
-    not_mixed: list[TensorName]
-    before: DigestField
-    after: DigestField
-    reason: Code
-    round: Count
-
-
-class TrustUpdate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Trust in `node` for artifacts of `kind` moved; `evidence` explains it exactly."""
-
-    node: NodeField
-    kind: Code
-    art: DigestField | None
-    old_e9: Fraction
-    new_e9: Fraction
-    cause: Code
-    evidence: DigestField
-
 
 Body = (
     NodeGenesis
+    | NodeBoot
+    | KeyRotate
+    | KeyRevoke
+    | CharterPropose
+    | CharterVote
+    | CharterAdopt
+    | MemberAdd
+    | MemberSuspend
+    | MemberRemove
+    | PolicyLocal
     | ModelBase
     | ModelTrain
+    | PrivacySpend
     | ArtifactPublish
     | ArtifactReceive
     | ArtifactReject
     | ArtifactIntegrate
     | TrustUpdate
+    | ModelDeploy
+    | ModelRetire
+    | ModelRollback
+    | ArtifactWithdraw
+    | WithdrawAck
+    | UnlearnDone
+    | InferenceBatch
+    | HumanOverride
+    | PeerExposed
+    | PeerSuspect
+    | PeerClear
+    | LogRedact
+    | AuditRun
 )
 
 TYPES: Mapping[str, type[Body]] = MappingProxyType(
     {
         "node.genesis": NodeGenesis,
+        "node.boot": NodeBoot,
+        "key.rotate": KeyRotate,
+        "key.revoke": KeyRevoke,
+        "charter.propose": CharterPropose,
+        "charter.vote": CharterVote,
+        "charter.adopt": CharterAdopt,
+        "member.add": MemberAdd,
+        "member.suspend": MemberSuspend,
+        "member.remove": MemberRemove,
+        "policy.local": PolicyLocal,
         "model.base": ModelBase,
         "model.train": ModelTrain,
+        "privacy.spend": PrivacySpend,
         "artifact.publish": ArtifactPublish,
         "artifact.receive": ArtifactReceive,
         "artifact.reject": ArtifactReject,
         "artifact.integrate": ArtifactIntegrate,
         "trust.update": TrustUpdate,
+        "model.deploy": ModelDeploy,
+        "model.retire": ModelRetire,
+        "model.rollback": ModelRollback,
+        "artifact.withdraw": ArtifactWithdraw,
+        "withdraw.ack": WithdrawAck,
+        "unlearn.done": UnlearnDone,
+        "inference.batch": InferenceBatch,
+        "human.override": HumanOverride,
+        "peer.exposed": PeerExposed,
+        "peer.suspect": PeerSuspect,
+        "peer.clear": PeerClear,
+        "log.redact": LogRedact,
+        "audit.run": AuditRun,
     }
 )
 """The closed list: type word to body. A later version of the format only adds rows."""
@@ -276,7 +229,7 @@ def open_frame(frame: Frame) -> Entry:
     if kind is None:
         raise EncodingRefused(f"entry {frame.n}: type `{frame.t}` is not known here")
     try:
-        body = typed(cast(cmp1.Value, frame.b), kind)
+        body = typed(cast("cmp1.Value", frame.b), kind)
     except EncodingRefused as error:
         raise EncodingRefused(f"entry {frame.n} ({frame.t}): {error.message}") from None
     return Entry(b=body, c=frame.c, n=frame.n, s=frame.s, t=frame.t, ts=frame.ts)

@@ -9,16 +9,21 @@ that the founder held it and that it was made for this role and place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from konsil.protocol import entries
+from konsil.protocol import entries, p256
 from konsil.protocol.checkpoint import origin_of
-from konsil.protocol.entries import NO_CHARTER, NodeGenesis, Role, RoleKey
+from konsil.protocol.entries import NO_CHARTER
 from konsil.protocol.errors import ManifestRefused
 from konsil.protocol.identity import KeySet, VerifyKey, node_id
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.node_bodies import NodeGenesis, P256Key, RoleKey
+
+if TYPE_CHECKING:
+    from konsil.protocol.fields import Role
+    from konsil.protocol.p256 import P256SigningKey
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,8 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     consortium: str
     keys: Mapping[str, VerifyKey]
+    p256: bytes | None
+    """The P-256 key for model signing, as its uncompressed point."""
     entry: bytes
     """The genesis entry itself."""
 
@@ -43,10 +50,12 @@ def possession(role: str, *, consortium: str, name: str, public: bytes) -> bytes
     return head.encode() + public
 
 
-def build(*, name: str, consortium: str, keys: KeySet) -> NodeGenesis:
+def build(
+    *, name: str, consortium: str, keys: KeySet, p256_key: P256SigningKey | None = None
+) -> NodeGenesis:
     """The genesis body of a new node. No charter exists yet, so its digest is 32 zero bytes."""
     proven = {
-        cast(Role, role): RoleKey(
+        cast("Role", role): RoleKey(
             public=key.public.raw,
             proof=key.sign(
                 possession(role, consortium=consortium, name=name, public=key.public.raw)
@@ -54,7 +63,13 @@ def build(*, name: str, consortium: str, keys: KeySet) -> NodeGenesis:
         )
         for role, key in keys.keys.items()
     }
-    return NodeGenesis(name=name, consortium=consortium, charter=NO_CHARTER, keys=proven)
+    foreign = None
+    if p256_key is not None:
+        message = possession("p256", consortium=consortium, name=name, public=p256_key.public)
+        foreign = P256Key(public=p256_key.public, proof=p256_key.sign(message))
+    return NodeGenesis(
+        name=name, consortium=consortium, charter=NO_CHARTER, keys=proven, p256=foreign
+    )
 
 
 def read(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Author:
@@ -77,8 +92,18 @@ def read(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Author:
         keys[role] = _proven(role, item, body)
     if len({key.raw for key in keys.values()}) != len(keys):
         raise ManifestRefused(f"genesis of {body.name}: one key for two roles")
+    foreign = None
+    if body.p256 is not None:
+        foreign = body.p256.public
+        message = possession("p256", consortium=body.consortium, name=body.name, public=foreign)
+        p256.verify(foreign, body.p256.proof, message)
     return Author(
-        node=node_id(data), name=body.name, consortium=body.consortium, keys=keys, entry=data
+        node=node_id(data),
+        name=body.name,
+        consortium=body.consortium,
+        keys=keys,
+        p256=foreign,
+        entry=data,
     )
 
 

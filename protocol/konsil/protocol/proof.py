@@ -20,8 +20,9 @@ import msgspec
 
 from konsil.protocol import entries, merkle, note
 from konsil.protocol.checkpoint import Checkpoint, open_checkpoint, parse_decimal
-from konsil.protocol.entries import ArtifactPublish, Entry
+from konsil.protocol.entries import Entry
 from konsil.protocol.errors import EncodingRefused, LimitExceeded, ManifestRefused
+from konsil.protocol.learning_bodies import ArtifactPublish
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ the rest, and where it proves nothing the careful way judges.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
 from functools import lru_cache
-from typing import Annotated, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import inspect
@@ -23,6 +22,9 @@ from msgspec import inspect
 from konsil.protocol import cmp1
 from konsil.protocol.errors import EncodingRefused, LocalProtocolError, RemoteError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
 
 T = TypeVar("T")
 
@@ -120,7 +122,7 @@ def _quick(data: bytes, kind: type[T], limits: Limits) -> T | None:
     A value takes a byte at least, so that `items` values fit in as many bytes. JSON escapes
     what ends a line or controls a terminal: its text shows at once that all texts are plain.
     """
-    decoder, depth = _plan(cast(Hashable, kind))
+    decoder, depth = _plan(cast("Hashable", kind))
     if len(data) > limits.items or depth > limits.depth:
         return None
     try:

@@ -13,14 +13,9 @@ import msgspec
 from konsil.node.paths import Home
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records
-from konsil.protocol.entries import (
-    ArtifactIntegrate,
-    Body,
-    Entry,
-    ModelTrain,
-    TrustUpdate,
-)
+from konsil.protocol.entries import Body, Entry
 from konsil.protocol.errors import KonsilError
+from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelTrain, TrustUpdate
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.simulations.facts import Judgement, LedgerFacts
 from konsil.trust.evidence import EvidenceRecord

@@ -14,7 +14,7 @@ from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import chunks, envelope
 from konsil.protocol.artifact import seal
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import ArtifactPublish
+from konsil.protocol.learning_bodies import ArtifactPublish
 from konsil.protocol.limits import DEFAULT_LIMITS
 
 HOLDER = "h" * 32

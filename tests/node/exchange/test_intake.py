@@ -7,7 +7,7 @@ from network import Network
 from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
-from konsil.protocol.entries import ArtifactReceive, ArtifactReject, TrustUpdate
+from konsil.protocol.learning_bodies import ArtifactReceive, ArtifactReject, TrustUpdate
 from konsil.trust import score
 from konsil.trust.audit import verify_home
 

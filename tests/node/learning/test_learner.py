@@ -13,7 +13,7 @@ from konsil.node import daemon as daemon_module
 from konsil.node.exchange.admission import Refusal
 from konsil.node.learning.worker_messages import Mix
 from konsil.protocol import records
-from konsil.protocol.entries import ArtifactPublish, TrustUpdate
+from konsil.protocol.learning_bodies import ArtifactPublish, TrustUpdate
 from konsil.trust import score
 from konsil.trust.audit import verify_home
 from konsil.trust.evidence import EvidenceRecord

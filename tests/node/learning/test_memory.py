@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from konsil.node.learning.memory import Memory, recall
-from konsil.protocol.entries import ArtifactPublish, ArtifactReceive, Entry, ModelBase
+from konsil.protocol.entries import Entry
+from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive, ModelBase
 
 A, B, D = "a" * 32, "b" * 32, bytes(32)
 

@@ -24,7 +24,12 @@ from konsil.node.learning.restore import restore_shelf
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.journal import Journal
 from konsil.protocol import tiles
-from konsil.protocol.entries import ArtifactIntegrate, ArtifactPublish, ModelTrain, TrustUpdate
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ModelTrain,
+    TrustUpdate,
+)
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.trust.audit import verify_home
 

@@ -18,14 +18,9 @@ from konsil.node.store.edge import Edge
 from konsil.node.store.journal import Journal
 from konsil.protocol import merkle, proof, tiles
 from konsil.protocol.checkpoint import open_checkpoint
-from konsil.protocol.entries import ModelBase
-from konsil.protocol.errors import (
-    ConfigError,
-    LocalProtocolError,
-    StorageError,
-    VerificationError,
-)
+from konsil.protocol.errors import ConfigError, LocalProtocolError, StorageError, VerificationError
 from konsil.protocol.identity import KeySet
+from konsil.protocol.learning_bodies import ModelBase
 
 KEYS = KeySet.generate(random.Random(7).randbytes)
 
@@ -698,7 +693,7 @@ WRITER = """
 import random, sys, time
 from pathlib import Path
 from konsil.node.store.journal import Journal
-from konsil.protocol.entries import ModelBase
+from konsil.protocol.learning_bodies import ModelBase
 from konsil.protocol.identity import KeySet
 
 def say(line):

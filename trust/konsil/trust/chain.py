@@ -14,7 +14,7 @@ from konsil.trust.gate import OPERATOR_CAUSES, gate_of
 from konsil.trust.score import Score
 
 if TYPE_CHECKING:
-    from konsil.protocol.entries import ArtifactIntegrate, ArtifactReject, ModelTrain
+    from konsil.protocol.learning_bodies import ArtifactIntegrate, ArtifactReject, ModelTrain
     from konsil.trust.evidence import EvidenceRecord
     from konsil.trust.gate import Penalty
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol.entries import Code
+from konsil.protocol.fields import Code
 from konsil.protocol.records import DigestField
 from konsil.trust.evidence import Size
 from konsil.trust.fixed import UNIT_E9

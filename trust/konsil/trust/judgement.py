@@ -20,7 +20,7 @@ from konsil.trust.gate import OPERATOR_CAUSES, PENALTY_CAUSE, Penalty
 from konsil.trust.score import Score
 
 if TYPE_CHECKING:
-    from konsil.protocol.entries import ArtifactIntegrate, ModelTrain, TrustUpdate
+    from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelTrain, TrustUpdate
     from konsil.trust.chain import Fault
     from konsil.trust.report import Findings
     from konsil.trust.structure import Place

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import networkx as nx
 
-from konsil.protocol.entries import (
-    UNIT_E9,
+from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
+from konsil.protocol.fields import UNIT_E9
+from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
     ArtifactPublish,
-    Entry,
     ModelBase,
     ModelTrain,
 )
-from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.audit import known_authors
 from konsil.trust.reading import read_ledger
@@ -35,6 +34,8 @@ from konsil.trust.sources import ledger_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from konsil.protocol.entries import Entry
 
 DIGITS = 9
 """Decimal digits of one mixing weight (1e-9)."""

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import networkx as nx
 
-from konsil.protocol.entries import UNIT_E9
+from konsil.protocol.fields import UNIT_E9
 from konsil.trust.printable import printable
 
 if TYPE_CHECKING:

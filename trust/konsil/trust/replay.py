@@ -15,7 +15,7 @@ from konsil.trust.sources import first_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from konsil.protocol.entries import ArtifactIntegrate
+    from konsil.protocol.learning_bodies import ArtifactIntegrate
     from konsil.protocol.limits import Limits
     from konsil.trust.others import Audited
     from konsil.trust.sources import Blobs

@@ -14,18 +14,17 @@ import msgspec
 
 from konsil.protocol import artifact, envelope, proof
 from konsil.protocol.checkpoint import Checkpoint
-from konsil.protocol.entries import (
+from konsil.protocol.entries import Entry, fault_of
+from konsil.protocol.errors import LimitExceeded, ManifestRefused, RemoteError
+from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
     ArtifactPublish,
     ArtifactReceive,
     ArtifactReject,
-    Entry,
     ModelBase,
     ModelTrain,
     TrustUpdate,
-    fault_of,
 )
-from konsil.protocol.errors import LimitExceeded, ManifestRefused, RemoteError
 from konsil.trust.judgement import Judgements
 from konsil.trust.structure import Place
 

@@ -17,6 +17,7 @@ import msgspec
 from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, tiles
 from konsil.protocol.errors import ManifestRefused, RemoteError
+from konsil.protocol.node_bodies import NodeGenesis
 from konsil.trust.layout import (
     CHECKPOINT,
     MAX_BUNDLE_BYTES,
@@ -182,7 +183,7 @@ def _typed(
         code = "entry.genesis" if item.index == 0 else "entry.encoding"
         findings.add(code, item.file, error.message, offset=item.offset, index=item.index)
         return
-    if item.index and isinstance(entry.b, entries.NodeGenesis):
+    if item.index and isinstance(entry.b, NodeGenesis):
         message = "a second genesis entry"
         findings.add("entry.genesis", item.file, message, offset=item.offset, index=item.index)
         return

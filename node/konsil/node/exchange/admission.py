@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from konsil.node.learning.shelf import Shelf
     from konsil.node.learning.worker_messages import Opened
     from konsil.node.roster import Roster
-    from konsil.protocol.entries import ArtifactPublish, Code
+    from konsil.protocol.fields import Code
+    from konsil.protocol.learning_bodies import ArtifactPublish
     from konsil.protocol.limits import Limits
     from konsil.protocol.messages import Head
 

@@ -17,8 +17,8 @@ from konsil.node.learning.press import head_of
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.node.learning.worker_messages import Check, Checked
 from konsil.protocol import records
-from konsil.protocol.entries import ArtifactReceive, ArtifactReject, Body, TrustUpdate
 from konsil.protocol.errors import ConfigError, TaskError, VerificationError
+from konsil.protocol.learning_bodies import ArtifactReceive, ArtifactReject, TrustUpdate
 from konsil.trust import gate, score
 from konsil.trust.gate import PENALTY_CAUSE, Penalty
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from konsil.node.log import Log
     from konsil.node.store.blobs import BlobStore
     from konsil.node.store.chronicle import Chronicle
+    from konsil.protocol.entries import Body
     from konsil.protocol.messages import Head
 
 

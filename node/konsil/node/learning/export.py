@@ -21,8 +21,13 @@ from konsil.node.paths import Home
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol import entries, envelope
 from konsil.protocol.artifact import read_statement
-from konsil.protocol.entries import ArtifactIntegrate, ArtifactPublish, ArtifactReceive, ModelTrain
 from konsil.protocol.errors import ConfigError, IncompleteError, StorageError, UsageError
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ModelTrain,
+)
 from konsil.trust.reading import read_entries
 
 if TYPE_CHECKING:

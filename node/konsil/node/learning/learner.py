@@ -21,15 +21,14 @@ from konsil.node.learning.memory import KIND, Memory
 from konsil.node.learning.worker_messages import Candidate, Mix, Mixed, Opened, Train, Trained
 from konsil.protocol import cmp1
 from konsil.protocol.artifact import bucket
-from konsil.protocol.entries import (
+from konsil.protocol.errors import ConfigError, TaskError
+from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
-    Body,
     ModelBase,
     ModelTrain,
     Part,
     TrustUpdate,
 )
-from konsil.protocol.errors import ConfigError, TaskError
 from konsil.trust import weights
 from konsil.trust.fixed import to_e9
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from konsil.node.learning.trainer import Trainer
     from konsil.node.log import Log
     from konsil.node.store.chronicle import Chronicle
+    from konsil.protocol.entries import Body
 
 FAILURES = 3
 RETRY_S = 1.0

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from konsil.protocol import entries, records
+from konsil.protocol import records
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ModelBase,
+    ModelTrain,
+    TrustUpdate,
+)
 from konsil.trust import score
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import UNIT_E9
@@ -151,24 +159,22 @@ def recall(log: Iterable[Entry], evidence: Callable[[bytes], bytes]) -> Memory:
     memory = Memory()
     for entry in log:
         body = entry.b
-        if isinstance(body, entries.ModelBase):
+        if isinstance(body, ModelBase):
             memory.begin(body.model)
-        elif isinstance(body, entries.ModelTrain):
+        elif isinstance(body, ModelTrain):
             memory.trained(body.round, body.base, body.out)
-        elif isinstance(body, entries.ArtifactPublish):
+        elif isinstance(body, ArtifactPublish):
             memory.published(body.sequence, body.art)
-        elif isinstance(body, entries.ArtifactReceive):
+        elif isinstance(body, ArtifactReceive):
             memory.received(body.art, body.publisher)
-        elif isinstance(body, entries.ArtifactIntegrate):
+        elif isinstance(body, ArtifactIntegrate):
             memory.integrate(body.out)
-        elif isinstance(body, entries.TrustUpdate):
+        elif isinstance(body, TrustUpdate):
             _recall_trust(memory, body, evidence)
     return memory
 
 
-def _recall_trust(
-    memory: Memory, body: entries.TrustUpdate, evidence: Callable[[bytes], bytes]
-) -> None:
+def _recall_trust(memory: Memory, body: TrustUpdate, evidence: Callable[[bytes], bytes]) -> None:
     if body.cause in OPERATOR_CAUSES:
         memory.operate(body.node, OPERATOR_CAUSES[body.cause])
     elif body.cause == PENALTY_CAUSE:

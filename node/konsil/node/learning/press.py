@@ -26,8 +26,8 @@ from konsil.protocol.artifact import (
     seal,
 )
 from konsil.protocol.digest import sha256
-from konsil.protocol.entries import ArtifactPublish
 from konsil.protocol.errors import StorageError
+from konsil.protocol.learning_bodies import ArtifactPublish
 from konsil.protocol.messages import Head
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from konsil.node.learning.press import head_of
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import envelope
 from konsil.protocol.artifact import read_statement
-from konsil.protocol.entries import ArtifactPublish, ArtifactReceive, Entry, ModelTrain
 from konsil.protocol.errors import RemoteError
+from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive, ModelTrain
 
 if TYPE_CHECKING:
     from konsil.node.learning.memory import Memory
     from konsil.node.store.blobs import BlobStore
     from konsil.node.store.journal import Journal
+    from konsil.protocol.entries import Entry
     from konsil.protocol.limits import Limits
 
 

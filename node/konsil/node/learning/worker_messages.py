@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from konsil.protocol.entries import Code
+from konsil.protocol.fields import Code
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=True):
