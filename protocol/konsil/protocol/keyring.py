@@ -1,0 +1,132 @@
+"""Keyring: which key of a log's author signs at which position of the log.
+
+A log begins with the keys of its genesis entry; each `key.rotate` and `key.revoke` at index n
+replaces one of them from index n + 1 on. A change is signed by the recovery key in force and by
+the new key. The position in the log is the only clock: what a revoked key signed at a position
+from `last_good_size` on is void, what it signed before stays valid.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from konsil.protocol import checkpoint, note
+from konsil.protocol.errors import ManifestRefused, SignatureRefused
+from konsil.protocol.genesis import Author
+from konsil.protocol.identity import VerifyKey
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.node_bodies import KeyChange, KeyRevoke, key_change
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from konsil.protocol.checkpoint import Checkpoint
+    from konsil.protocol.note import NoteKey
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """One key in one role: it signs at positions from `since` on, to the next period."""
+
+    role: str
+    key: VerifyKey
+    since: int
+    void_from: int | None = None
+    """Entries from this index on that it signed are void, because the key was revoked."""
+
+
+class Keyring(msgspec.Struct, frozen=True, kw_only=True):
+    """Every key that an author ever had, in the order of the log."""
+
+    author: Author
+    periods: tuple[Period, ...]
+
+    @classmethod
+    def of(cls, author: Author) -> Keyring:
+        """The keys of the genesis entry."""
+        first = (Period(role=role, key=key, since=0) for role, key in author.keys.items())
+        return cls(author=author, periods=tuple(first))
+
+    def after(self, index: int, body: KeyChange) -> Keyring:
+        """The keyring once the change `body` stands at `index`.
+
+        Raises `ManifestRefused` for a change against the rules, `SignatureRefused` when the
+        recovery key or the new key did not sign it.
+        """
+        current = self._current(body.role)
+        if index < current.since or not index:
+            raise ManifestRefused(f"the {body.role} key changes at {index}, before it served")
+        if body.old != current.key.raw:
+            raise ManifestRefused(f"the {body.role} key that is replaced is not the one in force")
+        if any(period.key.raw == body.new for period in self.periods):
+            raise ManifestRefused(f"the new {body.role} key has served before")
+        revoked = isinstance(body, KeyRevoke)
+        if body.last_good_size > index or (not revoked and body.last_good_size != index):
+            raise ManifestRefused(f"last_good_size is {body.last_good_size} at entry {index}")
+        message = key_change(self.author.node, body)
+        fresh = VerifyKey(body.new)
+        self._current("rec").key.verify(body.by_rec, message)
+        fresh.verify(body.by_new, message)
+        ended = msgspec.structs.replace(current, void_from=body.last_good_size if revoked else None)
+        kept = tuple(ended if period is current else period for period in self.periods)
+        return Keyring(
+            author=self.author,
+            periods=(*kept, Period(role=body.role, key=fresh, since=index + 1)),
+        )
+
+    @property
+    def keys(self) -> dict[str, VerifyKey]:
+        """The keys in force at the end of the log, by role."""
+        return {period.role: period.key for period in self.periods}
+
+    def at(self, role: str, index: int) -> VerifyKey:
+        """The key that signs what stands at `index`. Raises `SignatureRefused` when void."""
+        period = self._period(role, index)
+        if period.void_from is not None and index >= period.void_from:
+            raise SignatureRefused(f"the {role} key was revoked from entry {period.void_from} on")
+        return period.key
+
+    def witness_keys(self) -> tuple[VerifyKey, ...]:
+        """Every key under which the author ever cosigned, oldest first."""
+        return tuple(period.key for period in self.periods if period.role == "wit")
+
+    def open_checkpoint(
+        self,
+        data: bytes,
+        *,
+        known: Sequence[NoteKey] = (),
+        only_known: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Checkpoint:
+        """The verified head of the author's log in a note.
+
+        The key in force at its size must have signed; the one before may have, and so may the
+        `known` cosigners. Raises `EncodingRefused`, `LimitExceeded` or `SignatureRefused`.
+        """
+        origin = self.author.origin
+        logs = [period for period in self.periods if period.role == "log"]
+        own = [note.NoteKey(origin, period.key) for period in logs]
+        text, signed = note.open_note(data, [*own, *known], only_known=only_known, limits=limits)
+        head = checkpoint.from_text(text)
+        if head.origin != origin:
+            raise SignatureRefused(f"checkpoint of {head.origin} instead of {origin}")
+        place = max(at for at, period in enumerate(logs) if period.since <= head.size)
+        if own[place] not in signed:
+            raise SignatureRefused(f"checkpoint: the key in force at {head.size} did not sign")
+        void = logs[place].void_from
+        if void is not None and head.size > void:
+            raise SignatureRefused(f"checkpoint: its key was revoked from size {void} on")
+        strangers = [
+            key for at, key in enumerate(own) if key in signed and at not in (place, place - 1)
+        ]
+        if only_known and strangers:
+            raise SignatureRefused("checkpoint: signed by a key of another time")
+        return head
+
+    def _current(self, role: str) -> Period:
+        return next(period for period in reversed(self.periods) if period.role == role)
+
+    def _period(self, role: str, index: int) -> Period:
+        mine = (period for period in reversed(self.periods) if period.role == role)
+        return next(period for period in mine if period.since <= index)
