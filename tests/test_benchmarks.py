@@ -13,6 +13,14 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 ROWS = {
     "wire": {"pull 2 MB, konsil / trio TLS", "pull 2 MB, memory above idle"},
     "mixing": {"mix 8 × 0.25 M, kernel / copying", "mix 8 × 0.25 M, peak memory"},
+    "ledger": {
+        "durable append, groups of 128 / limit",
+        "lineage of 101 models, 500 edges, warm",
+        "audit of 600 entries, 120 envelopes / (3 floors + 1.15 signatures)",
+        "audit of 1500 entries, peak memory",
+        "disk beyond 1500 entries",
+        "restart with 1500 entries",
+    },
     "daemons": {"idle daemon, processor", "idle daemon, memory"},
 }
 

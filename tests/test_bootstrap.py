@@ -63,6 +63,7 @@ ALL = [
 
 def test_a_fresh_checkout_runs_every_step_once(bootstrap, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(bootstrap, "missing_needs", dict)
+    monkeypatch.setattr(bootstrap, "missing_wishes", dict)
     place = environment(bootstrap, tmp_path)
     assert not place.is_current()
     place.prepare()
@@ -74,6 +75,7 @@ def test_a_fresh_checkout_runs_every_step_once(bootstrap, steps, tmp_path, monke
 
 def test_changed_inputs_and_failures_go_on_in_place(bootstrap, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(bootstrap, "missing_needs", dict)
+    monkeypatch.setattr(bootstrap, "missing_wishes", dict)
     steps.fail = "dependencies and tools"
     with pytest.raises(bootstrap.SetupFailed):
         environment(bootstrap, tmp_path).prepare()
@@ -91,6 +93,7 @@ def test_changed_inputs_and_failures_go_on_in_place(bootstrap, steps, tmp_path, 
 @pytest.mark.parametrize("change", ["killed", "moved", "other torch", "no python"])
 def test_what_cannot_be_built_upon_is_begun_anew(bootstrap, steps, tmp_path, monkeypatch, change):
     monkeypatch.setattr(bootstrap, "missing_needs", dict)
+    monkeypatch.setattr(bootstrap, "missing_wishes", dict)
     place = environment(bootstrap, tmp_path)
     place.prepare()
     marker = place.folder / bootstrap.MARKER
@@ -114,6 +117,7 @@ def test_what_cannot_be_built_upon_is_begun_anew(bootstrap, steps, tmp_path, mon
 
 def test_a_venv_made_by_hand_is_kept(bootstrap, steps, tmp_path, monkeypatch):
     monkeypatch.setattr(bootstrap, "missing_needs", dict)
+    monkeypatch.setattr(bootstrap, "missing_wishes", dict)
     place = environment(bootstrap, tmp_path)
     place.folder.mkdir()
     place.run("virtual environment", [])
@@ -148,6 +152,40 @@ def test_root_installs_what_is_missing(bootstrap, monkeypatch, tmp_path):
     bootstrap.provide_system_packages(tmp_path / "log")
     assert [command[:2] for command in commands] == [["apt-get", "update"], ["apt-get", "install"]]
     assert "build-essential" in commands[1]
+
+
+def test_go_is_wished_for_and_never_demanded(bootstrap, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bootstrap, "missing_needs", dict)
+    monkeypatch.setattr(bootstrap, "GO_MODULE", tmp_path / "none")
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: name == "apt-get" or None)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    bootstrap.provide_system_packages(tmp_path / "log")
+    assert capsys.readouterr().err == ""
+    bootstrap.provide_system_packages(tmp_path / "log", oracles=True)
+    assert capsys.readouterr().err == (
+        "setup: missing: Go, Go's module x/mod. Run: sudo apt-get update && sudo apt-get install"
+        " -y golang-go golang-golang-x-mod-dev (only tests/oracles use it; going on without)\n"
+    )
+
+
+def test_root_installs_needs_and_wishes_apart(bootstrap, monkeypatch, tmp_path):
+    commands = []
+    needs = [{"a C compiler": "build-essential"}, {}]
+    monkeypatch.setattr(bootstrap, "missing_needs", lambda: needs.pop(0))
+    monkeypatch.setattr(bootstrap, "missing_wishes", lambda: {"Go": "golang-go"})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(bootstrap.subprocess, "run", lambda command, **_: commands.append(command))
+    bootstrap.provide_system_packages(tmp_path / "log", oracles=True)
+    assert [command[1] for command in commands] == ["update", "install", "install"]
+    assert [command[-1] for command in commands[1:]] == ["build-essential", "golang-go"]
+
+
+def test_the_oracles_are_pinned_and_part_of_the_environment(bootstrap):
+    _, tools = bootstrap._requirements()
+    names = {one.split("[")[0].lower() for one in tools}
+    assert {"tuf", "securesystemslib", "model-signing", "prov", "fhir.resources"} <= names
+    assert names <= {line.split("==")[0].lower() for line in bootstrap._pins()}
 
 
 def test_an_old_python_is_refused_in_one_line(bootstrap, monkeypatch, capsys):

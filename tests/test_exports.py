@@ -26,7 +26,17 @@ EXPORTS = {
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 70}
 COMMANDS = {
     "artifact export",
+    "audit artifact",
+    "audit budget",
+    "audit check",
+    "audit diff",
+    "audit fork",
     "audit lineage",
+    "audit prove",
+    "audit report",
+    "audit taint",
+    "audit timeline",
+    "audit trust",
     "audit verify",
     "config check",
     "demo",

@@ -65,9 +65,13 @@ def test_files_and_functions_are_small_as_a_whole():
     assert quantile(lengths, 0.9) <= 30
 
 
+ONE_FILE = CHECKOUT / "tools" / "verify_ledger.py"
+"""A second verifier that a stranger reads, and carries away, as one file."""
+
+
 @each_file
 def test_no_file_and_no_function_is_long(path):
-    assert LINES[path] <= 400
+    assert LINES[path] <= 400 or path == ONE_FILE
     assert [f"{one.name}: {length(one)}" for one in functions(path) if length(one) > 60] == []
 
 

@@ -4,7 +4,8 @@
 
 Steps: system packages → venv → torch, alone and by exact version → the rest as pinned in
 `constraints.txt` → konsil itself (editable, or a given wheel without the developers' tools)
-→ `pip check`. Standard library only, because it runs before anything is installed.
+→ `pip check`. Go, which only tests/oracles use, is installed where apt may be used, and never
+demanded. Standard library only, because it runs before anything is installed.
 
 Invariants: a marker file with a digest of all inputs is written last, so an interrupted
 set-up is never taken for a finished one; a file lock, which pip's processes inherit, admits
@@ -38,6 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 INPUTS = ("pyproject.toml", "constraints.txt", "tools/bootstrap.py")
 MARKER = "konsil-setup.json"
 LEAST_PYTHON = (3, 11)
+GO_MODULE = Path("/usr/share/gocode/src/golang.org/x/mod/sumdb")
+"""Where Debian puts what tests/oracles/go is compiled with."""
 
 
 class SetupFailed(Exception):
@@ -81,27 +84,47 @@ def missing_needs() -> dict[str, str]:
     return needs
 
 
-def provide_system_packages(log: Path) -> None:
-    """Install what is missing when the caller may do so; else raise with the command to run."""
-    needs = missing_needs()
-    if not needs:
-        return
-    packages = [package for package in needs.values() if package]
+def missing_wishes() -> dict[str, str]:
+    """What only the tests with Go miss, in the same form; nothing else needs it."""
+    wishes: dict[str, str] = {}
+    if shutil.which("go") is None:
+        wishes["Go"] = "golang-go"
+    if not GO_MODULE.is_dir():
+        wishes["Go's module x/mod"] = "golang-golang-x-mod-dev"
+    return wishes
+
+
+def provide_system_packages(log: Path, *, build: bool = True, oracles: bool = False) -> None:
+    """Install what is missing when the caller may do so.
+
+    Of what `build` needs the rest is raised, with the command to run; what only `oracles`
+    wish for is told in the same words, and the set-up goes on.
+    """
+    needs = missing_needs() if build else {}
+    wishes = missing_wishes() if oracles else {}
     has_apt = shutil.which("apt-get") is not None
-    if has_apt and os.geteuid() == 0 and packages:
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        started = time.monotonic()
-        with log.open("ab") as out:
-            for command in (
-                ["apt-get", "update"],
-                ["apt-get", "install", "-y", "--no-install-recommends", *packages],
-            ):
-                subprocess.run(command, stdout=out, stderr=out, env=environment, check=False)
-        importlib.invalidate_caches()
-        needs = missing_needs()
-        say(f"system packages {' '.join(packages)} ({time.monotonic() - started:.0f} s)")
+    groups = [[package for package in one.values() if package] for one in (needs, wishes)]
+    if has_apt and os.geteuid() == 0 and any(groups):
+        _install([packages for packages in groups if packages], log)
+        needs = missing_needs() if needs else {}
+        wishes = missing_wishes() if wishes else {}
     if needs:
         raise SetupFailed(_request(needs, has_apt), 5)
+    if wishes:
+        say(f"{_request(wishes, has_apt)} (only tests/oracles use it; going on without)")
+
+
+def _install(groups: Sequence[list[str]], log: Path) -> None:
+    """Let apt install each group of packages by itself."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ["apt-get", "install", "-y", "--no-install-recommends"]
+    started = time.monotonic()
+    with log.open("ab") as out:
+        for command in (["apt-get", "update"], *([*install, *one] for one in groups)):
+            subprocess.run(command, stdout=out, stderr=out, env=environment, check=False)
+    importlib.invalidate_caches()
+    packages = " ".join(package for one in groups for package in one)
+    say(f"system packages {packages} ({time.monotonic() - started:.0f} s)")
 
 
 def _request(needs: dict[str, str], has_apt: bool) -> str:
@@ -173,8 +196,8 @@ class Environment:
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
-        if not list(self.folder.glob("lib/python3*/site-packages/fastecdsa")):
-            provide_system_packages(self.log)
+        compiled = list(self.folder.glob("lib/python3*/site-packages/fastecdsa"))
+        provide_system_packages(self.log, build=not compiled, oracles=self.wheel is None)
         if fresh:
             self.run("virtual environment", [sys.executable, "-m", "venv", str(self.folder)])
         self.mark("begun")
@@ -245,11 +268,12 @@ def _pins() -> list[str]:
 
 
 def _requirements() -> tuple[list[str], list[str]]:
-    """What `pyproject.toml` asks for at run time, and for developers."""
+    """What `pyproject.toml` asks for at run time, and for developers with their oracles."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return project["project"]["dependencies"], project["dependency-groups"]["dev"]
+    groups = project["dependency-groups"]
+    return project["project"]["dependencies"], groups["dev"] + groups["oracles"]
 
 
 @contextlib.contextmanager
@@ -285,6 +309,8 @@ def main() -> int:
         )
         if not environment.is_current():
             environment.prepare()
+        elif wheel is None and os.environ.get("KONSIL_ORACLES") == "required":
+            provide_system_packages(environment.log, build=False, oracles=True)
     return 0
 
 

@@ -21,7 +21,7 @@ LOG = [
 LEAVES = [Leaf(data if n % 3 else None, leaf_hash(data)) for n, data in enumerate(LOG)]
 QUESTIONS = [Ask(node=NODE, first=3), Prove(node=NODE, old=1, size=4), Seen(notes=(b"n",))]
 ANSWERS = [
-    Page(note=b"", size=0, first=0, frames=b""), Proven(root=None, hashes=()),
+    Page(note=b"", held=b"", size=0, first=0, frames=b""), Proven(root=None, hashes=()),
     Proven(root=D, hashes=(D, D)), Seen(notes=()),
 ]  # fmt: skip
 

@@ -31,7 +31,7 @@ def test_other_spellings_are_no_tile_number(path):
     assert tiles.parse_index(path) is None
 
 
-ENTRIES = [bytes([index]) * (index % 40) for index in range(256)]
+ENTRIES = [bytes([index]) * (index % 40) for index in range(256)]  # each 40th is pruned
 
 
 def test_a_bundle_tells_where_each_entry_lies():
@@ -64,7 +64,7 @@ def test_a_tile_is_exactly_full():
         tiles.read_tile(b"".join(hashes[:-1]))
 
 
-FRAMES = [tiles.frame(item, merkle.leaf_hash(item)) for item in (b"first", b"", b"third" * 9)]
+FRAMES = [tiles.frame(item, merkle.leaf_hash(item)) for item in (b"first", b"2", b"third" * 9)]
 TAIL = b"".join(FRAMES)
 ENDS = [sum(len(frame) for frame in FRAMES[:count]) for count in range(4)]
 
@@ -97,3 +97,30 @@ def test_a_flipped_bit_is_corruption_and_names_its_frame():
         flipped[position // 8] ^= 1 << position % 8
         with pytest.raises(EncodingRefused, match=f"offset {ENDS[whole(position // 8)]}( |$)"):
             tiles.read_tail(bytes(flipped))
+
+
+GONE = tiles.frame(b"", merkle.leaf_hash(b"second"))
+PRUNED = [FRAMES[0], GONE, GONE, FRAMES[2]]
+
+
+def test_a_pruned_body_leaves_its_hash_in_the_tail():
+    found = tiles.read_tail(b"".join(PRUNED))
+    assert [item.entry for item in found.frames] == [b"first", b"", b"", b"third" * 9]
+    assert {item.leaf for item in found.frames[1:3]} == {merkle.leaf_hash(b"second")}
+    assert tiles.read_tail(b"".join(PRUNED[:2])).torn is False
+
+
+def test_zeros_at_the_end_of_a_tail_are_no_pruned_body():
+    for count in (8, 34, 68, 4096):
+        found = tiles.read_tail(FRAMES[0] + bytes(count))
+        assert (len(found.frames), found.end, found.torn) == (1, len(FRAMES[0]), True)
+
+
+@pytest.mark.parametrize("size", [1, 64, 256])
+def test_a_length_that_a_flipped_bit_made_zero_is_corruption(size):
+    """It reads as a pruned body, and what follows must not pass for a torn frame."""
+    entry = bytes(range(7, 7 + 64)) * 4
+    last = tiles.frame(entry[:size], merkle.leaf_hash(entry[:size]))
+    data = FRAMES[0] + bytes(2) + last[2:]
+    with pytest.raises(EncodingRefused, match=f"offset {len(FRAMES[0])}"):
+        tiles.read_tail(data)

@@ -7,7 +7,6 @@ import random
 import pytest
 
 from konsil.simulations import population, topology
-from konsil.simulations.charts import Flow, Step
 from konsil.simulations.facts import (
     Curve,
     HospitalFacts,
@@ -16,6 +15,7 @@ from konsil.simulations.facts import (
     LineageFacts,
     RunFacts,
 )
+from konsil.trust.charts import Flow, Step
 
 
 def make_run(honest=4, byzantine=1, rounds=8, kind="ring_chords", seed=1, **changes) -> RunFacts:

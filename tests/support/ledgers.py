@@ -16,10 +16,22 @@ import safetensors.numpy
 from konsil.knowledge import mixing
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.journal import Journal
-from konsil.protocol import chunks, cmp1, entries, envelope, genesis, merkle, records
+from konsil.protocol import (
+    charter,
+    checkpoint,
+    chunks,
+    cmp1,
+    entries,
+    envelope,
+    genesis,
+    merkle,
+    note,
+    records,
+    tiles,
+)
 from konsil.protocol.artifact import Artifact, Coverage, Payload, PrivacySpent, bucket, seal
 from konsil.protocol.digest import sha256
-from konsil.protocol.identity import KeySet
+from konsil.protocol.identity import KeySet, SigningKey
 from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
     ArtifactPublish,
@@ -29,6 +41,8 @@ from konsil.protocol.learning_bodies import (
     Part,
     TrustUpdate,
 )
+from konsil.protocol.node_bodies import key_change
+from konsil.protocol.office_bodies import CharterAdopt
 from konsil.trust import evidence, integrate, score, weights
 from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord
@@ -381,3 +395,115 @@ def tail_of(home):
     """The one tail of a home."""
     (tail,) = (home / "ledger").glob("tail.*")
     return tail
+
+
+def change_key(hospital, kind, role, *, good=None, rec=None):
+    """Appends a change of key (`KeyRotate`, `KeyRevoke`); what is sealed next has the new one."""
+    new = SigningKey.from_seed(hospital.draw.randbytes(32))
+    fields = {
+        "role": role, "old": hospital.keys[role].public.raw, "new": new.public.raw,
+        "reason": "planned", "last_good_size": hospital.journal.size if good is None else good,
+    }  # fmt: skip
+    message = key_change(hospital.node, kind(**fields, by_rec=bytes(64), by_new=bytes(64)))
+    by_rec = (rec or hospital.keys["rec"]).sign(message)
+    hospital.journal.append([kind(**fields, by_rec=by_rec, by_new=new.sign(message))])
+    hospital.keys = KeySet({**hospital.keys.keys, role: new})
+    return new
+
+
+def sign_again(hospital, *keys):
+    """Closes the ledger and signs its checkpoint anew, with other keys of its log."""
+    head = checkpoint.Checkpoint(
+        origin=hospital.author.origin, size=hospital.journal.size, root=hospital.journal.root
+    )
+    hospital.close()
+    signed = note.sign(checkpoint.to_text(head), [(head.origin, key) for key in keys])
+    (hospital.home / "ledger" / "checkpoint").write_bytes(signed)
+
+
+def release(hospital, *, policy=lambda manifest: None, **changes):
+    """Publishes the current model under a manifest that is changed at will."""
+    hospital.sequence += 1
+    data, parents = hospital.store.get(hospital.model), (hospital.before,)
+    manifest = hospital.manifest(hospital.model, data, parents=parents)
+    manifest = msgspec.structs.replace(manifest, **changes)
+    sealed = envelope.pack(seal(manifest, hospital.keys["art"]))
+    body = ArtifactPublish(
+        art=hospital.model,
+        chunk_root=bytes.fromhex(manifest.payload.chunk_root),
+        kind=manifest.kind,
+        size=len(data),
+        env=hospital.journal.blobs.put(sealed),
+        derived_from=list(parents),
+        knowledge=None,
+        policy=policy(manifest),
+        sequence=hospital.sequence,
+    )
+    (receipt,) = hospital.journal.append([body])
+    proof = hospital.journal.prove(receipt.index)
+    return Sent(hospital.node, hospital.model, data, sealed, proof)
+
+
+def acquaint(*hospitals):
+    """Everyone keeps everyone's genesis entry."""
+    for one in hospitals:
+        folder = one.home / "peers"
+        folder.mkdir(exist_ok=True)
+        for other in hospitals:
+            (folder / f"{other.node}.genesis").write_bytes(other.author.entry)
+
+
+def rules_of(*hospitals, **changes):
+    """A charter of these hospitals: version 1 after none, unless told otherwise."""
+    members = tuple(
+        charter.CharterMember(
+            name=one.name, node=one.node, genesis=sha256(one.author.entry).hex(),
+            roles=("hospital",), kinds=("parameters",), valid_from_ms=0, valid_until_ms=2**50,
+        )
+        for one in hospitals
+    )  # fmt: skip
+    needed = charter.quorum(len(hospitals), 0)
+    rules = charter.Charter(
+        version=1, prev="00" * 32, name=CONSORTIUM, members=members,
+        thresholds=charter.Thresholds(charter=needed, member=needed, cosign=1, faults=0),
+        export=(), retention_ms={}, expires_ms=2**50,
+    )  # fmt: skip
+    return msgspec.structs.replace(rules, **changes)
+
+
+def adopt(hospital, rules, *signers):
+    """The hospital adopts a charter that these signed, and writes under it from now on."""
+    sealed = charter.sign(rules, [one.keys["art"] for one in signers])
+    digest = charter.digest(rules)
+    envelope_digest = hospital.journal.blobs.put(sealed)
+    hospital.journal.append(
+        [CharterAdopt(charter=digest, version=rules.version, envelope=envelope_digest)]
+    )
+    hospital.charter = digest
+    hospital.close()
+    hospital.reopen()
+    return digest
+
+
+def prune(home, *indices):
+    """Takes the bodies of entries out of a ledger's tail and bundles; their leaf hashes stay."""
+    path = tail_of(home)
+    start = int(path.name.removeprefix("tail."))
+    frames = tiles.read_tail(path.read_bytes()).frames
+    path.write_bytes(
+        b"".join(
+            tiles.frame(b"" if at in indices else item.entry, item.leaf)
+            for at, item in enumerate(frames, start)
+        )
+    )
+    for group in {at // tiles.WIDTH for at in indices if at < start}:
+        path = home / "ledger" / tiles.bundle_path(group)
+        held = enumerate(tiles.read_bundle(path.read_bytes()), group * tiles.WIDTH)
+        path.write_bytes(tiles.bundle([b"" if at in indices else item for at, (_, item) in held]))
+
+
+def mirrored(hospital, holder):
+    """What `holder` keeps of the log of `hospital`, whose only tail has the form of a mirror."""
+    folder = holder.home / "peers"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{hospital.node}.mirror").write_bytes(tail_of(hospital.home).read_bytes())

@@ -27,7 +27,7 @@ class Network:
 
     def __init__(
         self, root, nursery, names, *, edges=None, options=None, rounds=5, outbound=(),
-        factory="x:y", seed=0, patience_s=2.0,
+        factory="x:y", seed=0, patience_s=2.0, vouch_wait_s=0.5,
     ):  # fmt: skip
         self.fabric = MemoryFabric()
         self.root, self.nursery, self.rounds = root, nursery, rounds
@@ -50,12 +50,15 @@ class Network:
                     "rounds": rounds, "patience_s": patience_s, "start_wait_s": 5.0, "seed": seed,
                 },
             )  # fmt: skip
+            # A node that starts alone in a test does not wait for anybody to vouch for it.
+            text += f"\n[ledger]\nvouch_wait_s = {vouch_wait_s}\n"
             Home(root / name).config.write_text(text)
         self.members = members
 
     async def start(self, *names):
-        for name in names or self.members:
-            await self.nursery.start(self._run, name)
+        async with trio.open_nursery() as starting:
+            for name in names or self.members:
+                starting.start_soon(self.nursery.start, self._run, name)
 
     async def _run(self, name, task_status):
         home = Home(self.root / name)

@@ -183,7 +183,7 @@ def rewrite(home, change):
         (lambda items: [*items[:3], items[4], items[3], *items[5:]], "entry.position"),
         (lambda items: items[:-1], "checkpoint.rollback"),
         (lambda items: [*items[:5], items[5] + b"\0", *items[6:]], "entry.encoding"),
-        (lambda items: [*items[:5], b"", *items[6:]], "entry.encoding"),
+        (lambda items: [*items[:5], b"", *items[6:]], "entry.pruned"),
         (lambda items: items[1:], "entry.genesis"),
     ],
     ids=["delete", "duplicate", "swap", "truncate", "trailing byte", "empty", "headless"],

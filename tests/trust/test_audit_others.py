@@ -110,9 +110,9 @@ def test_a_receipt_of_what_was_never_published_there_is_found(tmp_path):
     graz.receive(sent, bern.author)
     graz.close()
     bern.close()
-    authors = audit.known_authors([bern.home])
+    known = (audit.known_authors([bern.home]), {})
     item, other = (
-        audit._audit(home, None, authors, lambda _: False, audit.DEFAULT_LIMITS)
+        audit._audit(home, None, known, lambda _: False, audit.DEFAULT_LIMITS)
         for home in (bern.home, graz.home)
     )
     item.audited.history.published.clear()

@@ -17,7 +17,8 @@ from konsil.protocol.digest import sha256
 from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 from konsil.protocol.fields import UNIT_E9
 from konsil.trust import lineage_views as views
-from konsil.trust.lineage import Lineage, Source, Step, decimal, read_lineage
+from konsil.trust.exact import decimal
+from konsil.trust.lineage import Lineage, Source, Step, read_lineage
 
 E9 = UNIT_E9
 
@@ -283,7 +284,7 @@ def test_a_trained_model_is_told_without_parts(hospitals, told):
 
 
 def test_data_is_plain_json_and_complete(told):
-    data = json.loads(json.dumps(views.to_data(told, told.current())))
+    data = json.loads(json.dumps(views.to_data(told, told.current(), steps=True)))
     assert data["complete"] is True
     assert sum(item["share_e9"] for item in data["contributors"]) == E9
     nodes = {item["model"] for item in data["graph"]["nodes"]}

@@ -8,7 +8,7 @@ import trio
 
 from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
 from konsil.protocol import cmp1
-from konsil.protocol.errors import UsageError
+from konsil.protocol.errors import UnreachableError, UsageError
 from konsil.protocol.learning_bodies import TrustUpdate
 from konsil.trust.fixed import UNIT_E9
 
@@ -32,6 +32,58 @@ OPERATOR_VERBS = {
     "quarantine": "operator.quarantine",
     "release": "operator.release",
 }
+
+
+class Waiting:
+    """What a node answers before a peer has vouched for its ledger: how it stands, and stop."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        roster: Roster,
+        transport: Transport,
+        chronicle: Chronicle,
+        stop: trio.Event,
+    ) -> None:
+        self._rounds = config.training.rounds
+        self._roster = roster
+        self._transport = transport
+        self._chronicle = chronicle
+        self._stop = stop
+        self._started = trio.current_time()
+
+    def verbs(self) -> dict[str, Answer]:
+        """The closed list of questions; most of them have no answer yet."""
+        silent = dict.fromkeys(("peers", "artifacts", "trust", "publish"), self._not_yet)
+        return {"status": self._status, "stop": self._halt, **silent}
+
+    async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        linked = (self._roster.peer(peer) for peer in self._transport.connected())
+        return {
+            **await _identity(self._roster, self._transport, self._chronicle, self._started),
+            "phase": "vouching",
+            "round": 0,
+            "rounds": self._rounds,
+            "model": None,
+            "metrics": {},
+            "task_error": None,
+            "neighbours": sorted(member.name for member in linked if member is not None),
+            "worker": {"state": "stopped", "restarts": 0},
+            "artifacts": {KIND: 0},
+            "received": 0,
+            "rejected": 0,
+            "integrated": 0,
+        }
+
+    async def _not_yet(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        raise UnreachableError(
+            "no peer has vouched for the ledger of this node yet",
+            hint="start another hospital's node, or set [ledger] vouch_wait_s in node.toml",
+        )
+
+    async def _halt(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        self._stop.set()
+        return {"stopping": True}
 
 
 class Answers:
@@ -76,12 +128,8 @@ class Answers:
     async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
         learner, memory, me = self._learner, self._learner.memory, self._roster.me
         own = [held for held in self._shelf if held.head.publisher == me.node]
-        size, root = await self._chronicle.head()
         return {
-            "name": me.name,
-            "node_id": me.node,
-            "peer_id": me.peer,
-            "consortium": self._roster.consortium,
+            **await _identity(self._roster, self._transport, self._chronicle, self._started),
             "phase": learner.phase,
             "round": memory.round,
             "rounds": self._config.training.rounds,
@@ -89,16 +137,11 @@ class Answers:
             "metrics": learner.metrics,
             "task_error": learner.task_error,
             "neighbours": sorted(link.member.name for link in self._links.live().values()),
-            "ledger": {"size": size, "root": root.hex()},
             "worker": {"state": self._trainer.state, "restarts": max(0, self._trainer.restarts)},
-            "bytes_sent": self._transport.bytes_written,
-            "bytes_received": self._transport.bytes_read,
             "artifacts": {KIND: len(own)},
             "received": self._intake.received,
             "rejected": self._intake.rejected,
             "integrated": memory.integrated,
-            "addresses": list(self._transport.addresses),
-            "uptime_s": trio.current_time() - self._started,
         }
 
     async def _peers(self, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,3 +237,22 @@ class Answers:
     async def _halt(self, _: Mapping[str, Any]) -> dict[str, Any]:
         self._stop.set()
         return {"stopping": True}
+
+
+async def _identity(
+    roster: Roster, transport: Transport, chronicle: Chronicle, started: float
+) -> dict[str, Any]:
+    """Who the node is, where it listens, and how long its ledger is."""
+    me = roster.me
+    size, root = await chronicle.head()
+    return {
+        "name": me.name,
+        "node_id": me.node,
+        "peer_id": me.peer,
+        "consortium": roster.consortium,
+        "ledger": {"size": size, "root": root.hex()},
+        "bytes_sent": transport.bytes_written,
+        "bytes_received": transport.bytes_read,
+        "addresses": list(transport.addresses),
+        "uptime_s": trio.current_time() - started,
+    }

@@ -70,6 +70,15 @@ class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Rest between two rounds."""
 
 
+class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How careful a start is with the ledger. Times in seconds."""
+
+    vouch_wait_s: _Seconds | None = None
+    """How long a start waits for a neighbour that vouches for the newest state of our ledger;
+    absent: for as long as it takes. A ledger that has only its genesis entry waits no longer
+    than `training.start_wait_s`."""
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How much the node tells."""
 
@@ -85,6 +94,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     overlay: OverlaySection = OverlaySection()
     task: TaskSection = TaskSection()
     training: TrainingSection = TrainingSection()
+    ledger: LedgerSection = LedgerSection()
     log: LogSection = LogSection()
 
     def charter(self) -> Charter0:

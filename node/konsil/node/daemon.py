@@ -15,6 +15,7 @@ It imports no torch: tensors live in the worker process.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -23,17 +24,23 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.answers import Answers
+from konsil.node.answers import Answers, Waiting
 from konsil.node.config import check_identity
-from konsil.node.control import serve_control
+from konsil.node.control import Answer, serve_control
 from konsil.node.exchange.admission import Admitted, admit
+from konsil.node.exchange.cosigning import Cosigning
 from konsil.node.exchange.dialling import Dialling
+from konsil.node.exchange.exposure import Exposure
 from konsil.node.exchange.herald import Herald
 from konsil.node.exchange.intake import Intake
 from konsil.node.exchange.links import Links
+from konsil.node.exchange.mirroring import Mirroring
 from konsil.node.exchange.overlay import graph_of
 from konsil.node.exchange.pulls import Pulls
 from konsil.node.exchange.serving import Serving
+from konsil.node.exchange.visits import Visits
+from konsil.node.exchange.vouching import Vouching
+from konsil.node.exchange.watch import Watch
 from konsil.node.learning.learner import Learner, Neighbour
 from konsil.node.learning.memory import recall
 from konsil.node.learning.press import Press
@@ -44,16 +51,29 @@ from konsil.node.roster import Roster
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.chronicle import Chronicle
 from konsil.node.store.journal import Journal
+from konsil.node.store.witnessed import NAME as WITNESSED
+from konsil.node.store.witnessed import Witnessed
 from konsil.node.supervise import Service, supervise
-from konsil.node.transports.transport import SESSION_PROTOCOL, Transport
+from konsil.node.transports.transport import (
+    ARTIFACT_PROTOCOL,
+    MIRROR_PROTOCOL,
+    SESSION_PROTOCOL,
+    WITNESS_PROTOCOL,
+    IncomingStream,
+    Transport,
+)
+from konsil.protocol import proof
+from konsil.protocol.digest import sha256
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello
+from konsil.protocol.node_bodies import NodeBoot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from konsil.node.config import NodeConfig
+    from konsil.node.learning.shelf import Held
     from konsil.node.log import Log
     from konsil.node.paths import Home
     from konsil.protocol.identity import KeySet
@@ -63,6 +83,11 @@ if TYPE_CHECKING:
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def now_s() -> int:
+    """Unix time in seconds."""
+    return int(time.time())
 
 
 class Daemon:
@@ -81,13 +106,80 @@ class Daemon:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.stop = trio.Event()
-        self._home, self._config, self._log = home, config, log
+        self._home, self._config, self._keys, self._log = home, config, keys, log
         self._journal, self._transport, self._limits = journal, transport, limits
+        self._jitter = jitter
         self.roster = Roster(config, home.peers)
+        self.chronicle = Chronicle(journal)
+        witnessed = Witnessed(home.peers / WITNESSED)
+        self.watch = Watch(self.roster, home.peers, witnessed, limits)
+        self.visits = Visits(transport, self.watch, self._expose, self._submit, now_s, limits, log)
+        self.cosigning = Cosigning(
+            transport, self.roster, self.chronicle, self.watch, keys["wit"], self.visits.mirror,
+            self._expose, self._on_vouched, now_s, limits, log,
+        )  # fmt: skip
+        self.mirroring = Mirroring(self.roster, journal, self.watch, self.visits.stir, limits, log)
+        names = [member.name for member in config.members]
+        graph = graph_of(names, config.overlay.edges)
+        self._neighbour_count = len(graph[self.roster.me.name])
+        self._dialling = Dialling(transport, self.roster, graph, jitter, log)
+        self._linked = trio.Event()
+        self._assembled = trio.Event()
+        if self._neighbour_count == 0:
+            self._linked.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until `stop` is set or the task is cancelled; then close what was opened."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._transport.run)
+            waiting = Waiting(self._config, self.roster, self._transport, self.chronicle, self.stop)
+            verbs: dict[str, Answer] = dict(waiting.verbs())
+            await nursery.start(serve_control, self._home, verbs, self._log)
+            nursery.start_soon(self._until_stopped, nursery.cancel_scope)
+            for name, service in {
+                "streams": self._dispatch,
+                "dialling": self._dialling.run,
+            }.items():
+                nursery.start_soon(supervise, name, service, self._log)
+            await self._vouch()
+            await trio.to_thread.run_sync(self._assemble)
+            verbs |= self._answers().verbs()
+            self._assembled.set()
+            try:
+                await self._serve(task_status)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await self.trainer.aclose()
+
+    async def _until_stopped(self, scope: trio.CancelScope) -> None:
+        await self.stop.wait()
+        scope.cancel()
+
+    async def _vouch(self) -> None:
+        """Before the first signature: peers may hold more of our log than we do."""
+        config, fresh = self._config, self._journal.size == 1
+        wait = config.ledger.vouch_wait_s
+        patience = math.inf if wait is None else wait
+        if fresh:
+            patience = min(patience, config.training.start_wait_s)
+        vouching = Vouching(self._transport, self.roster, self._journal, self._limits, self._log)
+        said = await vouching.run(self._neighbour_count, patience)
+        boot = NodeBoot(
+            software=sha256(version("konsil").encode()),
+            size=self._journal.size,
+            root=self._journal.root,
+            peers=said.peers,
+            lost=said.lost,
+        )
+        await self.chronicle.append(boot)
+
+    def _assemble(self) -> None:
+        """Make everything that follows from the ledger. Reads the disk."""
+        home, config, journal, log = self._home, self._config, self._journal, self._log
+        limits, transport, keys = self._limits, self._transport, self._keys
         me = self.roster.me
         blobs = BlobStore(home.blobs)
-        self.chronicle = Chronicle(journal)
-        memory = recall(journal.entries(), journal.blobs.get)
+        memory = recall(journal.entries(), journal.blobs.get, blobs.has)
         self.shelf = restore_shelf(journal, blobs, memory, me.node, limits)
         self.trainer = Trainer(self._opening(), log, timeout_s=config.training.timeout_s)
         press = Press(
@@ -111,51 +203,38 @@ class Daemon:
             admit=self._admit,
             taken=self.intake.take,
             refused=self.intake.refuse,
-            jitter=jitter,
+            jitter=self._jitter,
             log=log,
         )
         self._herald = Herald(
             transport, self.roster, keys["art"], limits, self._have,
-            lambda: journal.checkpoint, now_ms, self._on_heads, log,
+            lambda: self.cosigning.vouched_note, now_ms, self._on_heads, log,
         )  # fmt: skip
-        names = [member.name for member in config.members]
-        graph = graph_of(names, config.overlay.edges)
-        self._neighbour_count = len(graph[me.name])
-        self._dialling = Dialling(transport, self.roster, graph, jitter, log)
-        self._serving = Serving(self.shelf, limits, log)
-        self._linked = trio.Event()
-        if self._neighbour_count == 0:
-            self._linked.set()
+        self._serving = Serving(self.shelf, self._released, limits, log)
+        self._exposure = Exposure(self.learner, self.chronicle, self.watch, journal, now_s, log)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until `stop` is set or the task is cancelled; then close what was opened."""
-        try:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self._transport.run)
-                answers = Answers(
-                    self._config, self.roster, self._transport, self.links, self.shelf,
-                    self.learner, self.trainer, self.intake, self.chronicle, self.stop,
-                )  # fmt: skip
-                verbs = answers.verbs()
-                services: dict[str, Service] = {
-                    "links": self.links.run,
-                    "streams": self._dispatch,
-                    "dialling": self._dialling.run,
-                    "herald": self._herald.run,
-                    "pulls": self._pull_when_ready,
-                    "learner": lambda: self.learner.run(self._linked),
-                    "chronicle": self.chronicle.run,
-                }
-                await nursery.start(serve_control, self._home, verbs, self._log)
-                for name, service in services.items():
-                    nursery.start_soon(supervise, name, service, self._log)
-                self._log.info("node.started", addresses=list(self._transport.addresses))
-                task_status.started()
-                await self.stop.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True):
-                await self.trainer.aclose()
+    def _answers(self) -> Answers:
+        return Answers(
+            self._config, self.roster, self._transport, self.links, self.shelf,
+            self.learner, self.trainer, self.intake, self.chronicle, self.stop,
+        )  # fmt: skip
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        """Everything that an assembled node does, until cancelled."""
+        services: dict[str, Service] = {
+            "links": self.links.run,
+            "herald": self._herald.run,
+            "pulls": self._pull_when_ready,
+            "learner": lambda: self.learner.run(self._linked),
+            "chronicle": lambda: self.chronicle.run(self._stir_all),
+            "visits": self.visits.run,
+            "suspicion": self._exposure.run,
+        }
+        async with trio.open_nursery() as nursery:
+            for name, service in services.items():
+                nursery.start_soon(supervise, name, service, self._log)
+            self._log.info("node.started", addresses=list(self._transport.addresses))
+            task_status.started()
 
     def _opening(self) -> Open:
         task, training = self._config.task, self._config.training
@@ -194,6 +273,30 @@ class Daemon:
     def _tell(self) -> None:
         self.links.tell()
         self._herald.announce()
+        self._stir_all()
+
+    async def _expose(self, node: str, evidence: bytes) -> None:
+        await self._exposure.expose(node, evidence)
+
+    async def _submit(self, member: Member) -> None:
+        await self.cosigning.submit(member)
+
+    def _on_vouched(self) -> None:
+        """More of our log is held by somebody else: what was published under it may leave."""
+        self.links.tell()
+        self._herald.announce()
+
+    def _released(self, held: Held) -> bool:
+        """Whether somebody else holds the entries that an artifact's proof speaks of."""
+        if held.head.publisher != self.roster.me.node or self._neighbour_count == 0:
+            return True
+        note = proof.decode(held.proof, limits=self._limits).checkpoint
+        return self._journal.open_checkpoint(note).size <= self.cosigning.vouched
+
+    def _stir_all(self) -> None:
+        """Our log grew: every neighbour may mirror it, and vouch for it."""
+        for link in self.links.live().values():
+            self.visits.stir(link.member)
 
     def _wanted(self, publisher: str) -> bool:
         """Take artifacts of neighbours, unless an operator or a proof put them aside."""
@@ -210,9 +313,11 @@ class Daemon:
 
     def _on_have(self, member: Member, have: Have) -> None:
         self.pulls.consider(member, have.heads)
+        self.visits.stir(member)
 
     def _on_heads(self, member: Member, said: Announcement) -> None:
         self.pulls.consider(member, said.heads)
+        self.visits.stir(member, [said.checkpoint])
 
     def _on_links(self) -> None:
         """Links came, went, or told something: waiting rounds and pulls look again."""
@@ -226,14 +331,22 @@ class Daemon:
         await self.pulls.run()
 
     async def _dispatch(self) -> None:
+        """Hand every stream to who answers its kind; until assembled, only what needs no more."""
         async with trio.open_nursery() as nursery:
             async for arrived in self._transport.incoming:
-                answer = (
-                    self.links.answer
-                    if arrived.protocol == SESSION_PROTOCOL
-                    else self._serving.answer
-                )
-                nursery.start_soon(answer, arrived.peer, arrived.stream)
+                nursery.start_soon(self._answer, arrived)
+
+    async def _answer(self, arrived: IncomingStream) -> None:
+        if arrived.protocol == MIRROR_PROTOCOL:
+            await self.mirroring.answer(arrived.peer, arrived.stream)
+            return
+        await self._assembled.wait()
+        answers = {
+            SESSION_PROTOCOL: self.links.answer,
+            ARTIFACT_PROTOCOL: self._serving.answer,
+            WITNESS_PROTOCOL: self.cosigning.answer,
+        }
+        await answers[arrived.protocol](arrived.peer, arrived.stream)
 
 
 def open_journal(home: Home, config: NodeConfig, keys: KeySet, log: Log) -> Journal:

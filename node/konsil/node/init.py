@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from konsil.node.config import NAME
-from konsil.node.keys import create_keys
+from konsil.node.keys import create_keys, create_p256
 from konsil.node.paths import Home
 from konsil.node.store.journal import Journal
 from konsil.protocol import identity
@@ -40,11 +40,13 @@ def create_home(
     factory: str,
     listen: Sequence[str],
     options: Mapping[str, Any],
+    p256: bool = False,
 ) -> Member:
     """Make the home of one hospital and return its row of the member list.
 
-    Raises `ConfigError` when the name is no name or the home exists, `StorageError` when the
-    disk refuses.
+    With `p256` it also gets a P-256 key, bound in genesis, for OpenSSF model signing. Raises
+    `ConfigError` when the name is no name or the home exists, `StorageError` when the disk
+    refuses.
     """
     for what, value in (("name", name), ("consortium", consortium)):
         if not NAME.fullmatch(value):
@@ -58,7 +60,10 @@ def create_home(
             raise ConfigError(f"{root}: this folder is not empty", hint="choose another home")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = create_keys(home.keys)
-        genesis = Journal.create(home.ledger, name, consortium, keys, _now_ms, os.urandom)
+        foreign = create_p256(home.keys) if p256 else None
+        genesis = Journal.create(
+            home.ledger, name, consortium, keys, _now_ms, os.urandom, p256_key=foreign
+        )
         member = Member(
             name=name,
             node=identity.node_id(genesis),

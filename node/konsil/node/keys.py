@@ -1,4 +1,6 @@
-"""The five private keys of a node on disk: one file a role, readable by the owner only.
+"""The private keys of a node on disk: one file a role, readable by the owner only.
+
+There are five, and a sixth (P-256, for OpenSSF model signing) when it was asked for.
 
 Invariants: a key file is 32 raw bytes as hex and mode 0600; a wider mode is refused, never
 repaired, since somebody may have read the key; keys are created once and never overwritten.
@@ -8,34 +10,58 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from konsil.protocol.errors import ConfigError, StorageError
+from konsil.protocol import p256
+from konsil.protocol.errors import ConfigError, LocalProtocolError, StorageError
 from konsil.protocol.identity import ROLES, KeySet, SigningKey
+from konsil.protocol.p256 import P256SigningKey
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+P256 = "p256"
+"""The role of the key for OpenSSF model signing, which a node may have beside its five."""
 
 
 def create_keys(folder: Path) -> KeySet:
     """Make and store fresh keys. Raises `ConfigError` when one is there already."""
     keys = KeySet.generate(os.urandom)
+    _store(folder, {role: keys.keys[role].seed for role in ROLES})
+    return keys
+
+
+def create_p256(folder: Path) -> P256SigningKey:
+    """Make and store a fresh P-256 key. Raises `ConfigError` when one is there already."""
+    key = _draw_p256()
+    _store(folder, {P256: key.seed})
+    return key
+
+
+def _draw_p256() -> P256SigningKey:
+    while True:  # one draw in 2^32 is not below the order of the curve
+        with suppress(LocalProtocolError):
+            return P256SigningKey(os.urandom(p256.SEED_BYTES))
+
+
+def _store(folder: Path, seeds: Mapping[str, bytes]) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for role in ROLES:
-            _write_once(folder / f"{role}.key", keys.keys[role].seed)
+        for role, seed in seeds.items():
+            _write_once(folder / f"{role}.key", seed)
     except FileExistsError as error:
         raise ConfigError(
             f"{error.filename}: a key is there already", hint="choose another home"
         ) from error
     except OSError as error:
         raise StorageError(f"{folder}: cannot write keys: {error.strerror}") from error
-    return keys
 
 
 def load_keys(folder: Path) -> KeySet:
     """The stored keys. Raises `ConfigError` naming a file that is missing, open or malformed."""
-    keys = {role: _read(folder / f"{role}.key") for role in ROLES}
+    keys = {role: SigningKey.from_seed(_read(folder / f"{role}.key")) for role in ROLES}
     owners: dict[bytes, str] = {}
     for role, key in keys.items():
         other = owners.setdefault(key.seed, role)
@@ -47,6 +73,11 @@ def load_keys(folder: Path) -> KeySet:
     return KeySet(keys=keys)
 
 
+def load_p256(folder: Path) -> bytes:
+    """The 32 secret bytes of the stored P-256 key. Raises as `load_keys` does."""
+    return _read(folder / f"{P256}.key")
+
+
 def _write_once(path: Path, seed: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
@@ -55,7 +86,7 @@ def _write_once(path: Path, seed: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _read(path: Path) -> SigningKey:
+def _read(path: Path) -> bytes:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         text = path.read_bytes()
@@ -77,4 +108,4 @@ def _read(path: Path) -> SigningKey:
         raise ConfigError(
             f"{path}: this is no key (64 hex digits)", hint="restore it from your backup"
         ) from error
-    return SigningKey.from_seed(seed)
+    return seed

@@ -57,10 +57,10 @@ from konsil.protocol.office_bodies import (
     PolicyLocal,
     WithdrawAck,
 )
-from konsil.protocol.records import DigestField, SaltField, typed
+from konsil.protocol.records import ENCODER, DigestField, SaltField, is_plain, plan, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 NO_CHARTER = bytes(32)
 """The charter digest before a member list exists."""
@@ -140,6 +140,8 @@ TYPES: Mapping[str, type[Body]] = MappingProxyType(
 )
 """The closed list: type word to body. A later version of the format only adds rows."""
 
+_PLANS = MappingProxyType({word: plan(body) for word, body in TYPES.items()})
+_NO_PLAN = plan(object)
 _WORDS: Mapping[type[Body], str] = MappingProxyType({body: word for word, body in TYPES.items()})
 
 
@@ -153,6 +155,21 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     t: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,16}\.[a-z_]{1,16}\Z")]
     ts: Count
     v: Literal[1]
+
+
+class _Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A frame whose body is not read yet; nothing says that the bytes are canonical."""
+
+    b: msgspec.Raw
+    c: DigestField
+    n: Count
+    s: SaltField
+    t: str
+    ts: Count
+    v: Literal[1]
+
+
+_FRAMES = msgspec.msgpack.Decoder(_Opened)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +203,9 @@ def encode(item: Entry, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     Raises `LocalProtocolError` when the entry breaks its schema, its size bound or the rules
     of its type: what we write must be readable.
     """
+    data = _quickly_encoded(item, limits)
+    if data is not None:
+        return data
     plain = msgspec.to_builtins(item, builtin_types=(bytes,))
     data = cmp1.encode(plain)
     if len(data) > limits.entry_bytes:
@@ -199,6 +219,59 @@ def encode(item: Entry, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     if fault := fault_of(item.b):
         raise LocalProtocolError(f"cannot write a {item.t} entry: {fault}")
     return data
+
+
+def encode_group(
+    bodies: Sequence[Body],
+    *,
+    index: int,
+    time_ms: int,
+    salts: Sequence[bytes],
+    charter: bytes,
+    limits: Limits = DEFAULT_LIMITS,
+) -> list[bytes]:
+    """The canonical bytes of neighbouring entries of one moment, the first at `index`.
+
+    The same as `encode` of each, and raises the same; a group costs less than its entries.
+    """
+    words = [type_of(body) for body in bodies]
+    quickly = _quick_group(words, bodies, (index, time_ms, charter), salts, limits)
+    return quickly or [
+        encode(entry(body, index=at, time_ms=time_ms, salt=salt, charter=charter), limits=limits)
+        for at, (body, salt) in enumerate(zip(bodies, salts, strict=True), index)
+    ]
+
+
+def _quick_group(
+    words: Sequence[str],
+    bodies: Sequence[Body],
+    frame: tuple[int, int, bytes],
+    salts: Sequence[bytes],
+    limits: Limits,
+) -> list[bytes] | None:
+    """The group when all of it surely keeps every rule; None where `encode` must look."""
+    start, time_ms, charter = frame
+    write, raw = ENCODER.encode, msgspec.Raw
+    found: list[bytes] = []
+    read: list[Body] = []
+    try:
+        for at, (word, body, salt) in enumerate(zip(words, bodies, salts, strict=True), start):
+            decoder, depth = _PLANS[word]
+            data = write(body)
+            read.append(decoder.decode(data))
+            if depth >= limits.depth:
+                return None
+            item = _Opened(b=raw(data), c=charter, n=at, s=salt, t=word, ts=time_ms, v=1)
+            found.append(write(item))
+        _FRAMES.decode(found[0])
+        _FRAMES.decode(found[-1])
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):
+        return None
+    bound = min(limits.entry_bytes, limits.items)
+    fits = max(map(len, found)) <= bound and {*map(len, salts)} == {SALT_BYTES}
+    if not fits or any(map(fault_of, bodies)) or not is_plain(read, limits):
+        return None
+    return found
 
 
 def fault_of(body: Body) -> str:
@@ -237,4 +310,42 @@ def open_frame(frame: Frame) -> Entry:
 
 def decode(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Entry:
     """The typed entry in canonical bytes. Raises `EncodingRefused` or `LimitExceeded`."""
-    return open_frame(peek(data, limits=limits))
+    return quick(data, limits=limits) or open_frame(peek(data, limits=limits))
+
+
+def quick(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Entry | None:
+    """The typed entry as `decode` reads it, some ten times faster; None where it cannot tell.
+
+    As in `records`: equal bytes prove the form, the type proves the rest. Entries that may be
+    in order and yet are not for the quick way: other types, free maps, texts beyond ASCII.
+    """
+    if len(data) > min(limits.entry_bytes, limits.items):
+        return None
+    found = _opened(data, limits)
+    return found if found is not None and ENCODER.encode(found) == data else None
+
+
+def _quickly_encoded(item: Entry, limits: Limits) -> bytes | None:
+    """The bytes of an entry that surely keeps every rule; None where `encode` must look."""
+    try:
+        data = ENCODER.encode(item)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if len(data) > min(limits.entry_bytes, limits.items) or _WORDS.get(type(item.b)) != item.t:
+        return None
+    return data if _opened(data, limits) is not None and not fault_of(item.b) else None
+
+
+def _opened(data: bytes, limits: Limits) -> Entry | None:
+    """The entry in bytes that keep all rules if they are what our encoder makes of it."""
+    try:
+        frame = _FRAMES.decode(data)
+        decoder, depth = _PLANS.get(frame.t, _NO_PLAN)
+        if depth >= limits.depth:
+            return None
+        body: Body = decoder.decode(frame.b)
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return None
+    if not is_plain(body, limits):
+        return None
+    return Entry(b=body, c=frame.c, n=frame.n, s=frame.s, t=frame.t, ts=frame.ts)

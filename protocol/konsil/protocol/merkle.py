@@ -39,7 +39,7 @@ def root_of(leaf_hashes: Sequence[bytes]) -> bytes:
     if not leaf_hashes:
         return EMPTY_ROOT
     level = list(leaf_hashes)
-    if any(len(item) != HASH_BYTES for item in level):
+    if {*map(len, level)} != {HASH_BYTES}:
         raise LocalProtocolError("a leaf hash must have 32 bytes")
     hasher = sha256
     while len(level) > 1:
@@ -93,6 +93,18 @@ def range_root(nodes: Nodes, begin: int, end: int) -> bytes:
     return fold(nodes.node(level, index) for level, index in cover(begin, end))
 
 
+def grown_root(nodes: Nodes, size: int, leaves: Iterable[bytes]) -> bytes:
+    """The root once leaf hashes `leaves` follow the first `size`; nothing is kept."""
+    peaks = [(level, nodes.node(level, index)) for level, index in cover(0, size)]
+    for leaf in leaves:
+        level, found = 0, leaf
+        while peaks and peaks[-1][0] == level:
+            found = node_hash(peaks.pop()[1], found)
+            level += 1
+        peaks.append((level, found))
+    return fold(found for _, found in peaks)
+
+
 def _split(count: int) -> int:
     """The largest power of two below `count` (≥ 2)."""
     return 1 << (count - 1).bit_length() - 1
@@ -102,17 +114,21 @@ def inclusion_proof(nodes: Nodes, index: int, size: int) -> list[bytes]:
     """PATH(index, D[0:size]): the proof that leaf `index` is in the tree of `size` leaves."""
     if not 0 <= index < size:
         raise LocalProtocolError(f"no leaf {index} in a tree of {size}")
-    begin, end = 0, size
-    ranges: list[tuple[int, int]] = []
-    while end - begin > 1:
-        middle = begin + _split(end - begin)
-        if index < middle:
-            ranges.append((middle, end))
-            end = middle
-        else:
-            ranges.append((begin, middle))
-            begin = middle
-    return [range_root(nodes, low, high) for low, high in reversed(ranges)]
+    # From the leaf upwards: siblings are complete subtrees, until one reaches the right edge.
+    found: list[bytes] = []
+    begin, level = index, 0
+    while begin or 1 << level < size:
+        end = begin + (1 << level)
+        if begin >> level & 1:
+            # A left sibling, always complete; a lone subtree at the edge waits for its own.
+            begin -= 1 << level
+            found.append(nodes.node(level, begin >> level))
+        elif end < size:
+            whole = end + (1 << level) <= size
+            root = nodes.node(level, end >> level) if whole else range_root(nodes, end, size)
+            found.append(root)
+        level += 1
+    return found
 
 
 def consistency_proof(nodes: Nodes, old: int, size: int) -> list[bytes]:
@@ -190,7 +206,7 @@ class Tree:
 
 
 def _demand_hashes(*hashes: bytes) -> None:
-    if any(len(item) != HASH_BYTES for item in hashes):
+    if {*map(len, hashes)} != {HASH_BYTES}:
         raise ManifestRefused("a hash of a Merkle proof must have 32 bytes")
 
 
@@ -204,16 +220,16 @@ def verify_inclusion(
     _demand_hashes(leaf, root, *proof)
     if not 0 <= index < size:
         raise ManifestRefused(f"inclusion proof for leaf {index} of a tree of {size}")
-    position, last, computed = index, size - 1, leaf
+    position, last, computed, hasher = index, size - 1, leaf, sha256
     for item in proof:
         if last == 0:
             raise ManifestRefused("inclusion proof is too long")
         if position & 1 or position == last:
-            computed = node_hash(item, computed)
+            computed = hasher(b"\x01" + item + computed).digest()
             while position and not position & 1:
                 position, last = position >> 1, last >> 1
         else:
-            computed = node_hash(computed, item)
+            computed = hasher(b"\x01" + computed + item).digest()
         position, last = position >> 1, last >> 1
     if last != 0:
         raise ManifestRefused("inclusion proof is too short")

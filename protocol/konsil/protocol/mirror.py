@@ -11,7 +11,7 @@ to be believed before its leaves lead to a root that the log's own key signed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import msgspec
 
@@ -43,10 +43,11 @@ class Ask(_Record, frozen=True, kw_only=True, tag="ask"):
 
 
 class Page(_Record, frozen=True, kw_only=True, tag="page"):
-    """`note` is the newest checkpoint known of the log (empty: none), `size` the entries held,
-    `frames` those from `first` on, as many as fit."""
+    """`note` is the newest checkpoint known of the log, `held` the one that covers exactly the
+    `size` entries held (both empty: none), `frames` those from `first` on, as many as fit."""
 
     note: bytes
+    held: bytes
     size: Count
     first: Count
     frames: bytes
@@ -76,6 +77,9 @@ class Seen(_Record, frozen=True, kw_only=True, tag="seen"):
 
 Question: TypeAlias = Ask | Prove | Seen
 Answer: TypeAlias = Page | Proven | Seen
+
+_QUESTION = cast("type[Question]", Ask | Prove | Seen)
+_ANSWER = cast("type[Answer]", Page | Proven | Seen)
 
 
 class Leaf(msgspec.Struct, frozen=True):
@@ -130,15 +134,9 @@ def pack(message: Question | Answer) -> bytes:
 
 def read_question(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Question:
     """The question in `data`. Raises `EncodingRefused` or `LimitExceeded`."""
-    question: Question = records.unpack(
-        data, Ask | Prove | Seen, limits=limits, max_bytes=limits.message_bytes
-    )
-    return question
+    return records.unpack(data, _QUESTION, limits=limits, max_bytes=limits.message_bytes)
 
 
 def read_answer(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Answer:
     """The answer in `data`. Raises `EncodingRefused` or `LimitExceeded`."""
-    answer: Answer = records.unpack(
-        data, Page | Proven | Seen, limits=limits, max_bytes=limits.message_bytes
-    )
-    return answer
+    return records.unpack(data, _ANSWER, limits=limits, max_bytes=limits.message_bytes)

@@ -1,4 +1,4 @@
-"""Signed notes: a text and Ed25519 signature lines under it (C2SP signed-note, type 0x01).
+"""Signed notes: a text and Ed25519 signature lines under it (C2SP signed-note).
 
     <text, ends in a line feed>
     <empty line>
@@ -8,14 +8,21 @@ Stricter than the specification where it leaves room for two notes with one mean
 base64 must be canonical, a signer may stand there once, and on request (`only_known`, for
 our own stored checkpoints) a line by an unknown key is refused instead of ignored, so that
 no bit of a stored note can change unseen.
+
+A `NoteKey` signs the text itself (type 0x01). A kind of key that signs another message over
+the text (the witnesses of `cosignature`, type 0x04) is a subclass with its own `kind`, which
+enters the key id, and its own `verify`; so a line of one kind never counts as the other.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from konsil.protocol.errors import (
     EncodingRefused,
@@ -34,12 +41,27 @@ ED25519 = 0x01
 """The signature type byte of a plain Ed25519 note signature."""
 KEY_ID_BYTES = 4
 LINE_START = "— "
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
+
+
+class SignatureLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line under a note: who, by which key (4 bytes of id), and the signature bytes."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+    @property
+    def text(self) -> str:
+        """The line as it stands in a note, with its line feed."""
+        return f"{LINE_START}{self.name} {encode_base64(self.key_id + self.signature)}\n"
 
 
 class NoteKey:
     """A public key under the name by which it signs notes."""
 
     __slots__ = ("key", "key_id", "name")
+    kind: ClassVar[int] = ED25519
 
     def __init__(self, name: str, key: VerifyKey) -> None:
         """Raises `LocalProtocolError` for a name that cannot stand in a signature line."""
@@ -47,12 +69,16 @@ class NoteKey:
             raise LocalProtocolError(f"{name!r} cannot name a note key")
         self.name = name
         self.key = key
-        self.key_id = key_id(name, key.raw)
+        self.key_id = key_id(name, key.raw, self.kind)
+
+    def verify(self, signature: bytes, text: str) -> None:
+        """Return if `signature` is this key's under `text`; else raise `SignatureRefused`."""
+        self.key.verify(signature, text.encode())
 
     @property
     def vkey(self) -> str:
         """The verifier key in the text form of the specification."""
-        material = encode_base64(bytes([ED25519]) + self.key.raw)
+        material = encode_base64(bytes([self.kind]) + self.key.raw)
         return f"{self.name}+{self.key_id.hex()}+{material}"
 
 
@@ -77,7 +103,8 @@ def sign(text: str, signers: Sequence[tuple[str, SigningKey]]) -> bytes:
     lines = [text, "\n"]
     for name, key in signers:
         marker = NoteKey(name, key.public).key_id
-        lines.append(f"{LINE_START}{name} {encode_base64(marker + key.sign(text.encode()))}\n")
+        signature = key.sign(text.encode())
+        lines.append(SignatureLine(name=name, key_id=marker, signature=signature).text)
     return "".join(lines).encode()
 
 
@@ -94,24 +121,49 @@ def open_note(
     `SignatureRefused` when a known key's signature is wrong or stands twice, when no known
     key signed, or, with `only_known`, when anybody else did.
     """
-    text, lines = _split(data, limits)
+    text, signed = open_signatures(data, keys, only_known=only_known, limits=limits)
+    return text, tuple(key for key, _ in signed)
+
+
+def open_signatures(
+    data: bytes,
+    keys: Sequence[NoteKey],
+    *,
+    only_known: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[str, tuple[tuple[NoteKey, bytes], ...]]:
+    """As `open_note`, with the verified signature bytes of each key beside it."""
+    text, lines = parse(data, limits=limits)
     known = {(key.name, key.key_id): key for key in keys}
-    seen: set[tuple[str, bytes]] = set()
-    signed: list[NoteKey] = []
+    signed: list[tuple[NoteKey, bytes]] = []
     for line in lines:
-        name, marker, signature = _parse_line(line)
-        if (name, marker) in seen:
-            raise SignatureRefused(f"note: {name} signed twice")
-        seen.add((name, marker))
-        key = known.get((name, marker))
+        key = known.get((line.name, line.key_id))
         if key is not None:
-            key.key.verify(signature, text.encode())
-            signed.append(key)
+            key.verify(line.signature, text)
+            signed.append((key, line.signature))
         elif only_known:
-            raise SignatureRefused(f"note: a signature by an unknown key of {name}")
+            raise SignatureRefused(f"note: a signature by an unknown key of {line.name}")
     if not signed:
         raise SignatureRefused("note: not signed by a known key")
     return text, tuple(signed)
+
+
+def parse(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[str, tuple[SignatureLine, ...]]:
+    """The text of a note and the lines under it, none of them verified.
+
+    Raises `EncodingRefused`, `LimitExceeded`, or `SignatureRefused` for a signer that stands
+    there twice.
+    """
+    whole = _printable(data, limits)
+    text, separator, tail = whole.rpartition("\n\n")
+    if not separator or not text or not tail:
+        raise EncodingRefused("note: no text, or no signature lines")
+    return text + "\n", _parse_lines(tail, limits)
+
+
+def parse_lines(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[SignatureLine, ...]:
+    """Signature lines that travel without their note; refuses what `parse` refuses."""
+    return _parse_lines(_printable(data, limits), limits)
 
 
 def encode_base64(data: bytes) -> str:
@@ -133,7 +185,7 @@ def decode_base64(text: str) -> bytes:
     return data
 
 
-def _split(data: bytes, limits: Limits) -> tuple[str, list[str]]:
+def _printable(data: bytes, limits: Limits) -> str:
     if len(data) > limits.proof_bytes:
         raise LimitExceeded(f"a note of {len(data)} bytes (at most {limits.proof_bytes})")
     try:
@@ -142,24 +194,31 @@ def _split(data: bytes, limits: Limits) -> tuple[str, list[str]]:
         raise EncodingRefused("note: not UTF-8") from error
     if _has_control(whole) or not whole.endswith("\n"):
         raise EncodingRefused("note: control characters, or no line feed at the end")
-    text, separator, tail = whole.rpartition("\n\n")
-    if not separator or not text or not tail:
-        raise EncodingRefused("note: no text, or no signature lines")
+    return whole
+
+
+def _parse_lines(tail: str, limits: Limits) -> tuple[SignatureLine, ...]:
     lines = tail[:-1].split("\n")
     if len(lines) > limits.note_signatures:
         raise LimitExceeded(f"a note with {len(lines)} signatures")
-    return text + "\n", lines
+    parsed: dict[tuple[str, bytes], SignatureLine] = {}
+    for line in lines:
+        item = _parse_line(line)
+        if (item.name, item.key_id) in parsed:
+            raise SignatureRefused(f"note: {item.name} signed twice")
+        parsed[item.name, item.key_id] = item
+    return tuple(parsed.values())
 
 
-def _parse_line(line: str) -> tuple[str, bytes, bytes]:
+def _parse_line(line: str) -> SignatureLine:
     name, _, encoded = line.removeprefix(LINE_START).partition(" ")
     if not line.startswith(LINE_START) or not is_key_name(name):
         raise EncodingRefused("note: malformed signature line")
     raw = decode_base64(encoded)
     if len(raw) <= KEY_ID_BYTES:
         raise EncodingRefused("note: a signature line without a signature")
-    return name, raw[:KEY_ID_BYTES], raw[KEY_ID_BYTES:]
+    return SignatureLine(name=name, key_id=raw[:KEY_ID_BYTES], signature=raw[KEY_ID_BYTES:])
 
 
 def _has_control(text: str) -> bool:
-    return any(character < " " and character != "\n" for character in text)
+    return _CONTROL.search(text) is not None

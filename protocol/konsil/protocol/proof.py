@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import entries, merkle, note
+from konsil.protocol import entries, merkle, note, policy
 from konsil.protocol.checkpoint import Checkpoint, open_checkpoint, parse_decimal
 from konsil.protocol.entries import Entry
 from konsil.protocol.errors import EncodingRefused, LimitExceeded, ManifestRefused
@@ -28,6 +28,7 @@ from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 if TYPE_CHECKING:
     from konsil.protocol.genesis import Author
     from konsil.protocol.identity import VerifyKey
+    from konsil.protocol.policy import Policy, Satisfied
 
 HEADER = "c2sp.org/tlog-proof@v1"
 
@@ -97,6 +98,25 @@ def verify(
     head = open_checkpoint(proof.checkpoint, origin=origin, key=key, limits=limits)
     merkle.verify_inclusion(leaf, proof.index, head.size, proof.hashes, head.root)
     return head
+
+
+def check(
+    data: bytes, trusted: Policy, *, leaf: bytes | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Satisfied:
+    """The checkpoint, witnessed as `trusted` demands, under which a proof shows its entry.
+
+    The entry is the one in the extra line, or the one with the leaf hash `leaf`. Raises
+    `ManifestRefused` when neither is there, when both are and differ, or when the entry is
+    not under the checkpoint, and whatever `decode` and `policy.evaluate` raise.
+    """
+    proof = decode(data, limits=limits)
+    shown = merkle.leaf_hash(proof.extra) if proof.extra is not None else leaf
+    if shown is None or (leaf is not None and leaf != shown):
+        raise ManifestRefused("proof: the entry does not travel with it, or is another one")
+    found = policy.evaluate(trusted, proof.checkpoint, limits=limits)
+    head = found.checkpoint
+    merkle.verify_inclusion(shown, proof.index, head.size, proof.hashes, head.root)
+    return found
 
 
 def open_published(data: bytes, author: Author, *, limits: Limits = DEFAULT_LIMITS) -> Published:

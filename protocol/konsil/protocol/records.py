@@ -54,7 +54,8 @@ PeerField: TypeAlias = Annotated[
 """The libp2p peer id of an Ed25519 key: 52 characters of base58btc."""
 
 
-_ENCODER = msgspec.msgpack.Encoder(order="sorted")
+ENCODER = msgspec.msgpack.Encoder(order="sorted")
+"""Writes structs with their fields in the order of cmp1; texts and depth are not checked."""
 _JSON = msgspec.json.Encoder()
 _SCALARS = (
     inspect.NoneType,
@@ -75,7 +76,7 @@ def pack(record: msgspec.Struct) -> bytes:
     Raises `LocalProtocolError` when a reader would refuse them.
     """
     try:
-        data = _ENCODER.encode(record)
+        data = ENCODER.encode(record)
         unpack(data, type(record), max_bytes=len(data))
     except (RemoteError, TypeError, ValueError, OverflowError) as fault:
         name = type(record).__name__
@@ -100,7 +101,7 @@ def unpack(
             return found
     value = cmp1.decode(data, limits=limits, max_bytes=max_bytes)
     record = typed(value, kind)
-    if _ENCODER.encode(record) != data:
+    if ENCODER.encode(record) != data:
         raise EncodingRefused("the record leaves out a field, or has one too many")
     return record
 
@@ -122,26 +123,51 @@ def _quick(data: bytes, kind: type[T], limits: Limits) -> T | None:
     A value takes a byte at least, so that `items` values fit in as many bytes. JSON escapes
     what ends a line or controls a terminal: its text shows at once that all texts are plain.
     """
-    decoder, depth = _plan(cast("Hashable", kind))
+    decoder, depth = plan(cast("Hashable", kind))
     if len(data) > limits.items or depth > limits.depth:
         return None
     try:
         record: T = decoder.decode(data)
-        if _ENCODER.encode(record) != data:
+        if ENCODER.encode(record) != data:
             return None
     except (msgspec.MsgspecError, ValueError, OverflowError):
         return None
+    return record if is_plain(record, limits) else None
+
+
+def is_plain(record: object, limits: Limits) -> bool:
+    """Whether every text in a record is short, printable ASCII; no says nothing about it."""
     text = _JSON.encode(record)
     if not text.isascii() or b"\\" in text or b"\x7f" in text:
-        return None
-    if len(text) > limits.text_bytes and max(map(len, text.split(b'"'))) > limits.text_bytes:
-        return None
-    return record
+        return False
+    if len(text) <= limits.text_bytes:
+        return True
+    # A longer text than the limit covers a whole block of half the limit: one without a quote.
+    half = limits.text_bytes // 2
+    blocks = (text[at : at + half] for at in range(0, len(text), half or 1))
+    return all(b'"' in block for block in blocks) or _longest(record) <= limits.text_bytes
+
+
+def _longest(record: object) -> int:
+    """The size of the longest text; in JSON bytes look like texts too."""
+    waiting, longest = [msgspec.to_builtins(record, builtin_types=(bytes,))], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            longest = max(longest, len(value))
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return longest
 
 
 @lru_cache(maxsize=512)
-def _plan(kind: Hashable) -> tuple[msgspec.msgpack.Decoder[Any], int]:
-    """The decoder of a type, and how deep its values nest (`_UNPROVEN`: unknown)."""
+def plan(kind: Hashable) -> tuple[msgspec.msgpack.Decoder[Any], int]:
+    """The decoder of a type, and how deep its values nest at most.
+
+    Far deeper than any limit where equal bytes would not prove the form: floats, free maps.
+    """
     return msgspec.msgpack.Decoder(kind), _depth(inspect.type_info(kind), _MOST_LEVELS)
 
 

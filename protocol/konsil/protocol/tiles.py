@@ -5,7 +5,8 @@
     tile     256 × 32-byte hash                                     in `tile/<L>/<N>`
 
 <N> is written in groups of three digits, all but the last behind an `x` (x001/x234/067).
-Only full bundles and tiles are stored. Everything here is a pure function on bytes.
+Only full bundles and tiles are stored. An entry of length 0 is a pruned body: its leaf hash
+stands in its frame, or in the tile of level 0. Everything here is a pure function on bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from konsil.protocol.errors import EncodingRefused
 from konsil.protocol.merkle import HASH_BYTES, leaf_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 WIDTH = 256
 """Entries in a full bundle and hashes in a full tile."""
@@ -35,10 +36,12 @@ _INDEX = re.compile(r"(?:x[0-9]{3}/)*[0-9]{3}")
 
 
 class Framed(msgspec.Struct, frozen=True):
-    """One entry in the tail: where its frame begins (bytes), and the entry."""
+    """One entry in the tail: where its frame begins (bytes), the entry (empty when its body was
+    pruned), and its leaf hash."""
 
     offset: int
     entry: bytes
+    leaf: bytes
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -85,6 +88,14 @@ def frame(entry: bytes, leaf: bytes) -> bytes:
     return len(entry).to_bytes(PREFIX_BYTES, "big") + entry + leaf
 
 
+def frames(items: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The journal frames of (entry, leaf hash) pairs, one behind the other."""
+    parts: list[bytes] = []
+    for entry, leaf in items:
+        parts += (len(entry).to_bytes(PREFIX_BYTES, "big"), entry, leaf)
+    return b"".join(parts)
+
+
 def bundle(entries: Sequence[bytes]) -> bytes:
     """The bytes of a bundle."""
     return b"".join(len(item).to_bytes(PREFIX_BYTES, "big") + item for item in entries)
@@ -117,7 +128,7 @@ def read_tile(data: bytes) -> list[bytes]:
 
 
 def read_tail(data: bytes) -> Tail:
-    """The frames of a tail, every leaf hash checked.
+    """The frames of a tail, every leaf hash checked but those of pruned bodies.
 
     A last frame that is short, or whose end was never written and reads as zeros up to the
     end of the file, is torn: a write that the machine did not finish and nobody was told
@@ -125,29 +136,38 @@ def read_tail(data: bytes) -> Tail:
     all when a whole frame ends where the file ends, for then nothing was cut off.
     """
     frames: list[Framed] = []
-    offset = 0
+    offset = sure = 0
     while offset < len(data):
         start = offset + PREFIX_BYTES
         end = start + int.from_bytes(data[offset:start], "big")
         if start > len(data) or end + HASH_BYTES > len(data):
-            if _ends_whole(data, offset):
-                raise EncodingRefused(f"tail: wrong length in the frame at offset {offset}")
+            # A length that became 0 looks like a pruned body, so look from there on.
+            if _ends_whole(data, sure):
+                raise EncodingRefused(f"tail: wrong length in the frame at offset {sure}")
             return Tail(frames=tuple(frames), end=offset, torn=True)
-        entry = data[start:end]
-        if data[end : end + HASH_BYTES] != leaf_hash(entry):
+        entry, leaf = data[start:end], data[end : end + HASH_BYTES]
+        if not entry or leaf != leaf_hash(entry):
             if _zero_filled(data, offset, end + HASH_BYTES):
                 return Tail(frames=tuple(frames), end=offset, torn=True)
-            raise EncodingRefused(f"tail: the frame at offset {offset} does not match its hash")
-        frames.append(Framed(offset, entry))
+            if entry:
+                raise EncodingRefused(f"tail: the frame at offset {offset} does not match its hash")
+        frames.append(Framed(offset, entry, leaf))
         offset = end + HASH_BYTES
+        sure = offset if entry else sure
     return Tail(frames=tuple(frames), end=offset, torn=False)
 
 
 def _zero_filled(data: bytes, begin: int, end: int) -> bool:
-    """Whether the frame [begin, end) breaks off into zeros that reach the end of the file."""
+    """Whether the frame [begin, end) breaks off into zeros that reach the end of the file.
+
+    Fewer than `ZERO_FILL_BYTES` count only behind the beginning of the right hash.
+    """
     written = len(data.rstrip(b"\0"))
-    zeros = len(data) - max(written, begin)
-    return written < end and zeros >= ZERO_FILL_BYTES
+    if written >= end or len(data) - max(written, begin) >= ZERO_FILL_BYTES:
+        return written < end
+    place = end - HASH_BYTES
+    leaf = leaf_hash(data[begin + PREFIX_BYTES : place])
+    return leaf.startswith(data[place:written])
 
 
 def _ends_whole(data: bytes, begin: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from konsil.simulations.charts import Flow, Step
+from konsil.trust.charts import Flow, Step
 
 
 class HospitalFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

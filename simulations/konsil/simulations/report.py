@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from konsil.simulations.charts import lineage, overlay, shares_bar
-from konsil.simulations.svg import Axes, Guide, Series, line_chart
+from konsil.trust import house
+from konsil.trust.charts import lineage, overlay, shares_bar
+from konsil.trust.svg import Axes, Guide, Series, line_chart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,7 @@ def render(facts: RunFacts) -> str:
     local = facts.mean([h.metric_local for h in counted])
     return environment.from_string(source).render(
         facts=facts,
+        style=house.style(),
         css=colours(facts),
         headline=headline(facts),
         started=datetime.fromtimestamp(facts.started_ms / 1000, UTC).strftime(

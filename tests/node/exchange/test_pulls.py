@@ -221,7 +221,7 @@ async def served(tmp_path, nursery):
         artifact=artifact, envelope=sent.envelope, proof=sent.proof, published=None
     )
     transport = puller.fabric.transport("a", PEERS)
-    serving = Serving(shelf, DEFAULT_LIMITS, LOG)
+    serving = Serving(shelf, lambda _: True, DEFAULT_LIMITS, LOG)
 
     async def serve():
         async for arrived in transport.incoming:

@@ -57,7 +57,9 @@ async def pulled(held, log, *, offered=lambda: None):
     found = []
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Serving(shelf, DEFAULT_LIMITS, log).answer, "peer", theirs)
+            nursery.start_soon(
+                Serving(shelf, lambda _: True, DEFAULT_LIMITS, log).answer, "peer", theirs
+            )
             machine = Pull(held.head.env)
             await ours.send_all(machine.start())
             while data := await ours.receive_some():
@@ -116,7 +118,7 @@ async def test_a_peer_that_stops_reading_while_it_is_told_costs_nothing_else(hel
     await ours.send_all(Pull(held.head.env).start())
     await ours.aclose()
     with trio.fail_after(20):
-        await Serving(shelf, DEFAULT_LIMITS, log).answer("peer", theirs)
+        await Serving(shelf, lambda _: True, DEFAULT_LIMITS, log).answer("peer", theirs)
     assert theirs.closed
     assert shelf.get(held.head.env) is None
     assert shelf.heads() == (), "what cannot be served is not announced again"

@@ -52,8 +52,8 @@ def remembered(net, name):
     """The memory and the shelf that the ledger of a node alone tells."""
     daemon = net.daemons[name]
     journal = daemon._journal
-    memory = recall(journal.entries(), journal.blobs.get)
     blobs = BlobStore(net.root / name / "blobs")
+    memory = recall(journal.entries(), journal.blobs.get, blobs.has)
     me = net.members[name].node
     return memory, restore_shelf(journal, blobs, memory, me, DEFAULT_LIMITS)
 

@@ -236,8 +236,7 @@ def test_without_any_checkpoint_the_tail_still_does_not_grow_for_ever(folder, mo
 
 def test_rows_of_the_edge_carry_into_higher_tiles():
     edge, leaves = Edge(), [merkle.leaf_hash(n.to_bytes(4, "big")) for n in range(256 * 3 + 5)]
-    for leaf in leaves:
-        edge.push(leaf)
+    edge.extend(leaves)
     full = edge.full()
     assert sorted(full) == [(0, 0), (0, 1), (0, 2)]
     edge.trim(list(full))

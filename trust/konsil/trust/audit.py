@@ -19,6 +19,8 @@ from konsil.protocol import genesis
 from konsil.protocol.errors import RemoteError, StorageError
 from konsil.protocol.identity import node_id
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.cosigned import check_cosigned
+from konsil.trust.keyrings import known_keyrings
 from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
 from konsil.trust.others import Audited, cross_check
 from konsil.trust.printable import printable
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.protocol.genesis import Author
+    from konsil.protocol.keyring import Keyring
+
+    _Known = tuple[Mapping[str, Author], Mapping[str, Keyring]]
+    """The members by node id, and the keys of those whose keys changed."""
 
 PEERS = "peers"
 _GENESIS = ".genesis"
@@ -75,8 +81,9 @@ def verify_homes(
     """
     moments = [entries_now(ledger_of(home)) for home in homes]
     authors = known_authors(homes, limits)
+    keyrings = known_keyrings(homes, authors, limits)
     audited = [
-        _audit(home, moment, authors, is_held, limits)
+        _audit(home, moment, (authors, keyrings), is_held, limits)
         for home, moment in zip(homes, moments, strict=True)
     ]
     outside = cross_check([item.audited for item in audited])
@@ -126,7 +133,7 @@ class _Home(msgspec.Struct, frozen=True):
 def _audit(
     home: Path,
     moment: int | None,
-    authors: Mapping[str, Author],
+    known: _Known,
     is_held: Callable[[Path], bool],
     limits: Limits,
 ) -> _Home:
@@ -134,16 +141,14 @@ def _audit(
     running = is_held(home / LEDGER)
     for _ in range(ATTEMPTS):
         try:
-            item = _attempt(home, moment, authors, limits)
+            item = _attempt(home, moment, known, limits)
             return msgspec.structs.replace(item, running=running or is_held(home / LEDGER))
         except FileNotFoundError as error:
             gone = error.filename
     raise StorageError(f"{gone}: disappeared while it was read")
 
 
-def _attempt(
-    home: Path, moment: int | None, authors: Mapping[str, Author], limits: Limits
-) -> _Home:
+def _attempt(home: Path, moment: int | None, known: _Known, limits: Limits) -> _Home:
     findings = Findings(home.name or str(home))
     store, folder = Blobs(findings), home / LEDGER
     layout = scan(folder, findings)
@@ -152,9 +157,11 @@ def _attempt(
     node = ""
     with suppress(RemoteError, FileNotFoundError):
         node = node_id(first_entry(folder))
-    history = History(node, authors, store, findings, limits)
+    authors, keyrings = known
+    history = History(node, authors, store, findings, limits, keyrings=keyrings, home=home)
     structure = walk(layout, findings, limits, history.take)
-    history.finish()
+    check_cosigned(structure, authors.values(), findings, limits)
+    history.finish(structure)
     held = structure.size if moment is None else moment
     audited = Audited(home, held, structure, history, findings)
     return _Home(audited, store, blobs, payloads, running=False)
@@ -177,6 +184,7 @@ def _summary(item: _Home, *, replayed: int, outside: int) -> LedgerSummary:
         running=item.running,
         types=dict(sorted(structure.types.items())),
         opaque=structure.opaque,
+        redacted=history.office.redactions.explained,
         blobs=item.blobs,
         payloads=item.payloads,
         replayed=replayed,

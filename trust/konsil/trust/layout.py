@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from konsil.trust.report import Findings
 
 CHECKPOINT = "checkpoint"
+COSIGNED = "cosigned"
 LOCK = "LOCK"
 MAX_TAIL_BYTES = 1 << 30
 MAX_BUNDLE_BYTES = tiles.WIDTH * (tiles.PREFIX_BYTES + 65_535)
@@ -48,6 +49,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: Path
     checkpoint: bool
+    cosigned: bool
     tails: tuple[int, ...]
     """Starts of the tails, ascending; more than one only after a crash."""
     bundles: frozenset[int]
@@ -70,11 +72,13 @@ def scan(folder: Path, findings: Findings) -> Layout:
     bundles: list[int] = []
     hashes: set[tuple[int, int]] = set()
     blobs: dict[bytes, Path] = {}
-    checkpoint = False
+    checkpoint = cosigned = False
     for name, status in _walk(folder):
         path = folder / name
         if name == CHECKPOINT:
             checkpoint = _bounded(path, status, MAX_NOTE_BYTES, findings)
+        elif name == COSIGNED:
+            cosigned = _bounded(path, status, MAX_NOTE_BYTES, findings)
         elif name == LOCK:
             _bounded(path, status, 0, findings)
         elif (start := tail_start(name)) is not None:
@@ -100,6 +104,7 @@ def scan(folder: Path, findings: Findings) -> Layout:
     return Layout(
         folder=folder,
         checkpoint=checkpoint,
+        cosigned=cosigned,
         tails=tuple(at for at in sorted(tails) if reached(f"tail.{at}", at // tiles.WIDTH)),
         bundles=frozenset(at for at in bundles if reached(tiles.bundle_path(at), at)),
         tiles=frozenset(hashes),

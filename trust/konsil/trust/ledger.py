@@ -9,6 +9,7 @@ run in different threads.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,13 +19,15 @@ from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, proof
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.entries import NO_CHARTER, SALT_BYTES, Body, Entry
-from konsil.protocol.errors import ConfigError, LocalProtocolError
+from konsil.protocol.errors import ConfigError, LocalProtocolError, ManifestRefused
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.mirror import Leaf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from konsil.protocol.identity import KeySet
+    from konsil.protocol.p256 import P256SigningKey
 
 
 class Store(merkle.Nodes, Protocol):
@@ -121,7 +124,7 @@ class Ledger:
         self._random = random
         self._charter = charter
         self._limits = limits
-        self._last_ms = entries.peek(store.entry(store.size - 1), limits=limits).ts
+        self._last_ms = _last_ms(store, limits)
         self._writing = threading.Lock()
         self._signing = threading.Lock()
 
@@ -135,12 +138,13 @@ class Ledger:
         keys: KeySet,
         clock: Callable[[], int],
         random: Callable[[int], bytes],
+        p256_key: P256SigningKey | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> Ledger:
-        """A new log: its genesis entry is appended to the empty store and signed for."""
+        """A new log: its genesis entry, which may bind `p256_key`, is appended and signed for."""
         if store.size:
             raise LocalProtocolError("only an empty store can get a genesis entry")
-        body = genesis.build(name=name, consortium=consortium, keys=keys)
+        body = genesis.build(name=name, consortium=consortium, keys=keys, p256_key=p256_key)
         first = entries.entry(
             body, index=0, time_ms=clock(), salt=random(SALT_BYTES), charter=NO_CHARTER
         )
@@ -177,17 +181,15 @@ class Ledger:
         with self._writing:
             start = self.size
             now = max(self._clock(), self._last_ms)
-            items: list[tuple[bytes, bytes]] = []
-            for offset, body in enumerate(bodies):
-                item = entries.entry(
-                    body,
-                    index=start + offset,
-                    time_ms=now,
-                    salt=self._random(SALT_BYTES),
-                    charter=self._charter,
-                )
-                data = entries.encode(item, limits=self._limits)
-                items.append((data, merkle.leaf_hash(data)))
+            group = entries.encode_group(
+                bodies,
+                index=start,
+                time_ms=now,
+                salts=[self._random(SALT_BYTES) for _ in bodies],
+                charter=self._charter,
+                limits=self._limits,
+            )
+            items = [(data, merkle.leaf_hash(data)) for data in group]
             self._store.append(items)
             self._last_ms = now
         return tuple(Receipt(start + offset, leaf) for offset, (_, leaf) in enumerate(items))
@@ -205,6 +207,37 @@ class Ledger:
             data = heads.sign(head, self._key)
             self._store.save_checkpoint(data)
             return data
+
+    def adopt(self, leaves: Sequence[Leaf], head: Checkpoint) -> None:
+        """Takes back entries of this log that others kept, up to a head that we once signed.
+
+        A body that nobody kept stays away; its hash does not. Raises `ManifestRefused` when
+        the leaves do not lead from here to the head, and `StorageError`; nothing is added then.
+        """
+        with self._signing, self._writing:
+            size = self.size + len(leaves)
+            root = merkle.grown_root(self._store, self.size, (one.leaf for one in leaves))
+            if (size, root) != (head.size, head.root):
+                raise ManifestRefused(f"the leaves do not lead to the signed root of {head.size}")
+            self._store.append([(one.entry or b"", one.leaf) for one in leaves])
+            times = [entries.peek(one.entry).ts for one in leaves if one.entry is not None]
+            self._last_ms = max([self._last_ms, *times])
+            self._store.save_checkpoint(heads.sign(head, self._key))
+
+    def open_checkpoint(self, note: bytes) -> Checkpoint:
+        """The head in a checkpoint of this log, whoever kept it. Raises a `RemoteError`."""
+        return heads.open_checkpoint(
+            note, origin=self.author.origin, key=self.author.keys["log"], limits=self._limits
+        )
+
+    def leaves(self, first: int, count: int) -> list[Leaf]:
+        """At most `count` entries from `first` on as they are stored, with their hashes."""
+        with self._writing:
+            end = min(first + count, self.size)
+            return [
+                Leaf(self._store.entry(index) or None, self._store.node(0, index))
+                for index in range(first, end)
+            ]
 
     def prove(self, index: int, *, with_entry: bool = True) -> bytes:
         """The tlog-proof@v1 of entry `index`; the entry travels in it unless told otherwise.
@@ -233,11 +266,14 @@ class Ledger:
         return entries.decode(data, limits=self._limits)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """The entries from `start` to the end as it is when each is asked for."""
-        index = start
-        while index < self.size:
-            yield self.entry(index)
-            index += 1
+        """The entries from `start` to the end as it is when each is asked for; not the pruned."""
+        for index in itertools.count(start):
+            with self._writing:
+                data = self._store.entry(index) if index < self.size else None
+            if data is None:
+                return
+            if data:
+                yield entries.decode(data, limits=self._limits)
 
     def _root(self, size: int) -> bytes:
         return merkle.range_root(self._store, 0, size)
@@ -250,3 +286,9 @@ class Ledger:
             only_known=True,
             limits=self._limits,
         )
+
+
+def _last_ms(store: Store, limits: Limits) -> int:
+    """The time of the newest entry whose body is here; the genesis entry always is."""
+    newest = (store.entry(index) for index in range(store.size - 1, -1, -1))
+    return next(entries.peek(data, limits=limits).ts for data in newest if data)

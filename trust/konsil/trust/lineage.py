@@ -13,6 +13,7 @@ from several others) or its ledger is not at hand, the path ends and the lineage
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -28,6 +29,7 @@ from konsil.protocol.learning_bodies import (
 )
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.audit import known_authors
+from konsil.trust.exact import DIGITS, plus, rounded, shown
 from konsil.trust.reading import read_ledger
 from konsil.trust.sources import ledger_of
 
@@ -36,11 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.protocol.entries import Entry
-
-DIGITS = 9
-"""Decimal digits of one mixing weight (1e-9)."""
-SHOWN_MIXES = 2
-"""A coefficient is shown as exactly as this many mixes can make it: to 18 decimals."""
+    from konsil.trust.reading import Told
 
 StepKind = Literal["base", "train", "mix", "release", "unknown"]
 
@@ -81,13 +79,13 @@ class Contributor(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def coefficient(self) -> str:
         """Σ c as a decimal, rounded to 18 places."""
-        return decimal(*_rounded(*self.exact))
+        return shown(self.exact)
 
     @property
     def rounded(self) -> bool:
         """Whether `coefficient` is not exact."""
-        shown = _rounded(*self.exact)
-        return _plus(shown, (-self.exact[0], self.exact[1]))[0] != 0
+        said = rounded(*self.exact)
+        return plus(said, (-self.exact[0], self.exact[1]))[0] != 0
 
 
 class Contributions(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,11 +177,57 @@ class Lineage:
 
     def ordered(self, model: bytes) -> list[Step]:
         """The steps of a model and its ancestors, each after what it is made from."""
-        wanted = self.ancestors(model) | {model}
-        order = nx.lexicographical_topological_sort(
-            self.graph.subgraph(wanted), key=lambda item: (self.steps[item].time_ms, item)
-        )
-        return [self.steps[digest] for digest in order] or [self.steps[model]]
+        missing: dict[bytes, int] = {}
+        into: dict[bytes, list[bytes]] = {}
+        ready: list[tuple[int, bytes]] = []
+        waiting = [model]
+        while waiting:
+            digest = waiting.pop()
+            if digest in missing:
+                continue
+            step = self.steps[digest]
+            missing[digest] = len(step.sources)
+            for source in step.sources:
+                if source.model in into:
+                    into[source.model].append(digest)
+                else:
+                    into[source.model] = [digest]
+                    waiting.append(source.model)
+            if not step.sources:
+                ready.append((step.time_ms, digest))
+        heapq.heapify(ready)
+        found: list[Step] = []
+        while ready:
+            step = self.steps[heapq.heappop(ready)[1]]
+            found.append(step)
+            for digest in into.get(step.out, ()):
+                missing[digest] -= 1
+                if not missing[digest]:
+                    heapq.heappush(ready, (self.steps[digest].time_ms, digest))
+        return found
+
+    def amounts(self, origin: bytes) -> dict[bytes, tuple[int, int] | None]:
+        """How much of `origin` is in every payload made from it: (n, d) for n / 10^(9·d).
+
+        The sum over all paths of the products of their weights, exactly; None where a path
+        leads through a step that is not linear.
+        """
+        found: dict[bytes, tuple[int, int] | None] = {origin: (1, 0)}
+        reached = self.graph.subgraph(self.descendants(origin))
+        for digest in nx.topological_sort(reached):
+            total: tuple[int, int] | None = (0, 0)
+            for source in self.steps[digest].sources:
+                if source.model not in found:
+                    continue
+                amount = found[source.model]
+                if total is None or amount is None or source.w_e9 is None:
+                    total = None
+                    continue
+                mixed = source.w_e9 != UNIT_E9
+                passed = (amount[0] * source.w_e9, amount[1] + 1) if mixed else amount
+                total = plus(total, passed)
+            found[digest] = total
+        return found
 
     def contributors(self, model: bytes) -> Contributions:
         """The exact shares of every hospital in a model."""
@@ -198,17 +242,22 @@ class Lineage:
             if amount is None:
                 continue
             if step.kind in ("train", "release", "unknown"):
-                totals[step.node] = _plus(totals.get(step.node, (0, 0)), amount)
+                totals[step.node] = plus(totals.get(step.node, (0, 0)), amount)
                 steps[step.node] = steps.get(step.node, 0) + 1
             linear = [source for source in step.sources if source.w_e9]
             if not linear:
                 roots.append(step)
-                ended = _plus(ended, amount)
+                ended = plus(ended, amount)
             for source in linear:
                 passed = (amount[0] * (source.w_e9 or 0), amount[1] + 1)
                 if source.w_e9 == UNIT_E9:
                     passed = amount
-                flow[source.model] = _plus(flow.get(source.model, (0, 0)), passed)
+                before = flow.get(source.model)
+                if before is not None and before[1] == passed[1]:
+                    passed = (before[0] + passed[0], passed[1])
+                elif before is not None:
+                    passed = plus(before, passed)
+                flow[source.model] = passed
         if ended[0] != 10 ** (DIGITS * ended[1]):
             raise VerificationError("the coefficients of the roots do not sum to 1")
         return Contributions(
@@ -244,18 +293,6 @@ class Lineage:
         )
 
 
-def decimal(amount: int, depth: int) -> str:
-    """amount / 10^(9·depth) as an exact decimal without trailing zeros; for a small depth.
-
-    >>> decimal(1_250_000_000, 1)
-    '1.25'
-    """
-    digits = str(amount).rjust(DIGITS * depth + 1, "0")
-    point = len(digits) - DIGITS * depth
-    fraction = digits[point:].rstrip("0")
-    return digits[:point] + (f".{fraction}" if fraction else "")
-
-
 def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> Lineage:
     """The lineage that the ledgers of these homes tell.
 
@@ -265,11 +302,19 @@ def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> L
     """
     folders = [ledger_of(home) for home in homes]
     authors = known_authors(homes, limits)
+    told = [read_ledger(folder, limits=limits) for folder in folders]
+    return lineage_of(told, {node: author.name for node, author in authors.items()})
+
+
+def lineage_of(ledgers: Sequence[Told], names: Mapping[str, str]) -> Lineage:
+    """The lineage that ledgers tell which were read already; `names` are names by node id.
+
+    Raises `VerificationError` when a model would be its own ancestor.
+    """
     steps: dict[bytes, Step] = {}
     releases: dict[bytes, Step] = {}
     currents: dict[str, bytes] = {}
-    for folder in folders:
-        told = read_ledger(folder, limits=limits)
+    for told in ledgers:
         current = _current(told.entries)
         if current is not None:
             currents.setdefault(told.author.node, current)
@@ -280,7 +325,7 @@ def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> L
                 _earliest(into, step)
     for out, step in releases.items():
         steps.setdefault(out, step)
-    return Lineage(steps, {node: author.name for node, author in authors.items()}, currents)
+    return Lineage(steps, names, currents)
 
 
 def _current(entries: Sequence[Entry]) -> bytes | None:
@@ -348,18 +393,3 @@ def _unknown(source: Source) -> Step:
         sources=(),
         note="no given ledger says how it was made",
     )
-
-
-def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    """The sum of two exact numbers n / 10^(9·depth)."""
-    if one[1] < other[1]:
-        one, other = other, one
-    return one[0] + other[0] * 10 ** (DIGITS * (one[1] - other[1])), one[1]
-
-
-def _rounded(amount: int, depth: int) -> tuple[int, int]:
-    """The number rounded to what `SHOWN_MIXES` mixes can say."""
-    if depth <= SHOWN_MIXES:
-        return amount, depth
-    unit = 10 ** (DIGITS * (depth - SHOWN_MIXES))
-    return (amount + unit // 2) // unit, SHOWN_MIXES

@@ -68,8 +68,12 @@ def missing(lineage: Lineage, found: Contributions) -> tuple[str, str]:
     return message, f"name those homes too: {names}"
 
 
-def to_data(lineage: Lineage, model: bytes) -> dict[str, object]:
-    """The `data` object of `konsil audit lineage --json`."""
+def to_data(lineage: Lineage, model: bytes, *, steps: bool = False) -> dict[str, object]:
+    """The `data` object of `konsil audit lineage --json`.
+
+    The graph of all steps grows with the life of the network, so it is there only with `steps`;
+    `size` counts it always.
+    """
     found = lineage.contributors(model)
     step = lineage.steps[model]
     order = lineage.ordered(model)
@@ -102,14 +106,20 @@ def to_data(lineage: Lineage, model: bytes) -> dict[str, object]:
         "linear": found.linear,
         "complete": found.complete,
         "depth": found.depth,
-        "graph": {
-            "nodes": [_step_data(lineage, item) for item in order],
-            "edges": [
-                {"from": source.model.hex(), "to": item.out.hex(), "w_e9": source.w_e9}
-                for item in order
-                for source in item.sources
-            ],
-        },
+        "size": {"nodes": len(order), "edges": sum(len(item.sources) for item in order)},
+        **({"graph": _graph(lineage, order)} if steps else {}),
+    }
+
+
+def _graph(lineage: Lineage, order: Sequence[Step]) -> dict[str, object]:
+    """Every step of an ancestry, and what went into it."""
+    return {
+        "nodes": [_step_data(lineage, item) for item in order],
+        "edges": [
+            {"from": source.model.hex(), "to": item.out.hex(), "w_e9": source.w_e9}
+            for item in order
+            for source in item.sources
+        ],
     }
 
 

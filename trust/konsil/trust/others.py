@@ -22,6 +22,7 @@ from konsil.protocol.errors import ManifestRefused
 from konsil.trust.report import COPIED, Findings
 from konsil.trust.rules import History
 from konsil.trust.structure import Structure
+from konsil.trust.withdrawal import check_withdrawals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,8 @@ def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
         for position in copies[1:]:
             _compare(homes[copies[0]], homes[position])
     _two_faces(homes)
+    _rival_charters(homes)
+    check_withdrawals(homes)
     _find_cycle(homes)
     return outside
 
@@ -130,6 +133,22 @@ def _two_faces(homes: Sequence[Audited]) -> None:
             told.add((known.env, claim.env))
             message = f"{claim.publisher} signed two artifacts as {claim.kind} {claim.sequence}"
             item.findings.add("publish.equivocation", claim.file, message, evidence=known.file)
+
+
+def _rival_charters(homes: Sequence[Audited]) -> None:
+    """Two charters of one version cannot both be in force; whoever signed both voted twice."""
+    first: dict[int, tuple[bytes, frozenset[str]]] = {}
+    for item in homes:
+        for version, adopted in item.history.office.charters.versions.items():
+            for digest, (place, by) in adopted.items():
+                known, before = first.setdefault(version, (digest, by))
+                if known == digest:
+                    continue
+                both = ", ".join(sorted(by & before)) or "nobody"
+                message = f"another charter of version {version} was adopted; {both} signed both"
+                item.findings.add(
+                    "charter.fork", place.file, message, offset=place.offset, index=place.index
+                )
 
 
 def _find_cycle(homes: Sequence[Audited]) -> None:

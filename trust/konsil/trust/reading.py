@@ -14,13 +14,16 @@ import msgspec
 from konsil.protocol.entries import Entry
 from konsil.protocol.errors import StorageError, VerificationError
 from konsil.protocol.genesis import Author
+from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 from konsil.trust.layout import scan
 from konsil.trust.report import TAMPERED, Findings
 from konsil.trust.sources import ATTEMPTS, require_ledger
-from konsil.trust.structure import Place, walk
+from konsil.trust.structure import Place, Structure, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 
@@ -29,6 +32,22 @@ class Told(msgspec.Struct, frozen=True):
 
     author: Author
     entries: tuple[Entry, ...]
+
+    def keyring(self) -> Keyring:
+        """Every key that the author ever had. Raises `RemoteError` for an impossible change."""
+        return keyring_of(self.author, self.entries)
+
+
+def keyring_of(author: Author, entries: Iterable[Entry]) -> Keyring:
+    """Every key that `author` ever had, by the entries of its log in order.
+
+    Raises `RemoteError` for an impossible change.
+    """
+    keys = Keyring.of(author)
+    for entry in entries:
+        if isinstance(entry.b, KeyRotate | KeyRevoke):
+            keys = keys.after(entry.n, entry.b)
+    return keys
 
 
 def read_entries(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> tuple[Entry, ...]:
@@ -42,25 +61,37 @@ def read_ledger(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Told:
     A frame that is being written, or was torn by a crash, is not among them. Raises
     `VerificationError` naming what was changed, and `StorageError` when there is no ledger.
     """
-    require_ledger(folder)
-    for _ in range(ATTEMPTS):
-        try:
-            return _attempt(folder, limits)
-        except FileNotFoundError as error:
-            gone = error.filename
-    raise StorageError(f"{gone}: disappeared while it was read", hint="try again")
-
-
-def _attempt(folder: Path, limits: Limits) -> Told:
-    findings = Findings(folder.name)
     read: list[Entry] = []
 
     def keep(_: Place, entry: Entry) -> None:
         read.append(entry)
 
-    author = walk(scan(folder, findings), findings, limits, keep).author
+    structure, findings = walk_ledger(folder, keep, again=read.clear, limits=limits)
     broken = [found for found in findings.found if found.exit_code == TAMPERED]
-    if broken or author is None:
+    if broken or structure.author is None:
         what = broken[0].line() if broken else f"{folder}: no genesis entry"
         raise VerificationError(what, hint="run: konsil audit verify")
-    return Told(author, tuple(read))
+    return Told(structure.author, tuple(read))
+
+
+def walk_ledger(
+    folder: Path,
+    take: Callable[[Place, Entry], None],
+    *,
+    again: Callable[[], None] = lambda: None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[Structure, Findings]:
+    """The structure of the ledger in `folder`, and whatever is wrong with it.
+
+    `take` gets every readable entry; `again` is called before the files are read once more,
+    because a running node replaced one meanwhile. Raises `StorageError`.
+    """
+    require_ledger(folder)
+    for _ in range(ATTEMPTS):
+        findings = Findings(folder.name)
+        try:
+            return walk(scan(folder, findings), findings, limits, take), findings
+        except FileNotFoundError as error:
+            gone = error.filename
+            again()
+    raise StorageError(f"{gone}: disappeared while it was read", hint="try again")

@@ -41,10 +41,15 @@ CODES: Mapping[str, int] = MappingProxyType(
         "entry.genesis": TAMPERED,
         "entry.salt": TAMPERED,
         "entry.time": CONDUCT,
+        "entry.pruned": INCOMPLETE,
+        "key.change": TAMPERED,
+        "boot.state": TAMPERED,
         "checkpoint.corrupt": TAMPERED,
         "checkpoint.rollback": TAMPERED,
         "checkpoint.root": TAMPERED,
         "checkpoint.behind": INCOMPLETE,
+        "cosigned.corrupt": TAMPERED,
+        "cosigned.unknown": INCOMPLETE,
         "blob.corrupt": TAMPERED,
         "blob.missing": INCOMPLETE,
         "publish.envelope": TAMPERED,
@@ -62,6 +67,22 @@ CODES: Mapping[str, int] = MappingProxyType(
         "trust.operator": CONDUCT,
         "trust.training": CONDUCT,
         "trust.share": CONDUCT,
+        "privacy.sum": CONDUCT,
+        "privacy.order": CONDUCT,
+        "privacy.dataset": CONDUCT,
+        "policy.decision": CONDUCT,
+        "deploy.unknown": CONDUCT,
+        "withdraw.foreign": CONDUCT,
+        "withdraw.late": CONDUCT,
+        "withdraw.missing": CONDUCT,
+        "withdraw.claim": CONDUCT,
+        "withdraw.deployed": CONDUCT,
+        "redact.refused": CONDUCT,
+        "charter.chain": CONDUCT,
+        "charter.fork": TAMPERED,
+        "member.unknown": CONDUCT,
+        "inference.root": TAMPERED,
+        "peer.accusation": TAMPERED,
         "lineage.gap": CONDUCT,
         "lineage.cycle": TAMPERED,
         "lineage.reused": CONDUCT,
@@ -156,6 +177,8 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Entries by type."""
     opaque: int
     """Entries of a type that this version does not know."""
+    redacted: int
+    """Bodies that are gone, and of which an entry says why."""
     blobs: int
     payloads: int
     replayed: int
@@ -209,9 +232,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             verdict = "verified" if item.verified else "DOES NOT VERIFY"
             beyond = f", {item.beyond_checkpoint} not signed yet" if item.beyond_checkpoint else ""
             mixes = f", {item.replayed} mixes computed again" if item.replayed else ""
+            gone = f", structure verified, {item.redacted} bodies redacted" if item.redacted else ""
             told.append(
                 f"{item.name} ({item.node_id[:8]}): {item.entries} entries{beyond},"
-                f" {item.blobs} blobs{mixes}: {verdict}"
+                f" {item.blobs} blobs{mixes}{gone}: {verdict}"
             )
         told.extend(f"{item.ledger}: {item.message}" for item in self.notices)
         told.extend(item.line() for item in self.findings)

@@ -1,13 +1,16 @@
 """What the entries of one log must mean together: order, envelopes, proofs, lineage, trust.
 
 `History` takes the entries in order and holds each against the blobs it names and against
-what the log said before. It knows nothing of files beyond where a finding points, and
-nothing of other homes: what needs them is kept in its fields for `konsil.trust.others`.
+what the log said before. Trust is for `konsil.trust.judgement`, what people decide for
+`konsil.trust.office`. It knows nothing of files beyond where a finding points, and nothing of
+other homes: what needs them is kept in its fields for `konsil.trust.others`.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,7 +18,8 @@ import msgspec
 from konsil.protocol import artifact, envelope, proof
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.entries import Entry, fault_of
-from konsil.protocol.errors import LimitExceeded, ManifestRefused, RemoteError
+from konsil.protocol.errors import ManifestRefused, RemoteError
+from konsil.protocol.keyring import Keyring
 from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
     ArtifactPublish,
@@ -24,8 +28,12 @@ from konsil.protocol.learning_bodies import (
     ModelBase,
     ModelTrain,
     TrustUpdate,
+    UnlearnDone,
 )
+from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 from konsil.trust.judgement import Judgements
+from konsil.trust.margin import Margin
+from konsil.trust.office import Office
 from konsil.trust.structure import Place
 
 if TYPE_CHECKING:
@@ -36,6 +44,9 @@ if TYPE_CHECKING:
     from konsil.protocol.limits import Limits
     from konsil.trust.report import Findings
     from konsil.trust.sources import Blobs
+    from konsil.trust.structure import Structure
+
+_UNCHANGED: Mapping[str, Keyring] = MappingProxyType({})
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -71,6 +82,7 @@ class Made(msgspec.Struct, frozen=True):
 
     place: Place
     sources: tuple[bytes, ...]
+    trained: bool = False
 
 
 class History:
@@ -83,55 +95,101 @@ class History:
         blobs: Blobs,
         findings: Findings,
         limits: Limits,
+        *,
+        keyrings: Mapping[str, Keyring] = _UNCHANGED,
+        home: Path | None = None,
     ) -> None:
-        """`authors` are the known members by node id; `node` is the one whose log this is."""
+        """`authors` are the known members by node id; `node` is the one whose log this is.
+
+        `keyrings` are those of members whose keys changed, as far as their homes show it, and
+        `home` is where what no ledger holds may lie.
+        """
         self.node = node
         self.published: dict[int, Published] = {}
         self.received: list[Received] = []
         self.integrated: list[tuple[Place, ArtifactIntegrate]] = []
         self.claims: list[Claim] = []
         self.unchecked = 0
+        self.begun_ms = self.last_ms = 0
+        """The times of the first entry and of the newest one."""
         self._authors = authors
-        self._blobs = blobs
-        self._findings = findings
+        self._keyrings = keyrings
+        self._keys = Keyring.of(authors[node]) if node in authors else None
+        self._margin = Margin(blobs, findings, limits)
         self._limits = limits
         self._judgements = Judgements(findings)
+        self.office = Office(node, self._ring, self._margin, self._knows, home)
         self.made: dict[bytes, Made] = {}
         self._held: set[tuple[bytes, str]] = set()
+        self._taken: set[bytes] = set()
         self._sequences: dict[str, int] = {}
-        self._last_ms = 0
 
     def take(self, place: Place, entry: Entry) -> None:
         """Holds the next entry against the rules."""
-        if entry.ts < self._last_ms:
-            message = f"its time is {self._last_ms - entry.ts} ms before that of an earlier entry"
-            self._add("entry.time", place, message)
-        self._last_ms = max(self._last_ms, entry.ts)
+        if entry.ts < self.last_ms:
+            message = f"its time is {self.last_ms - entry.ts} ms before that of an earlier entry"
+            self._margin.add("entry.time", place, message)
+        self.begun_ms = self.begun_ms or entry.ts
+        self.last_ms = max(self.last_ms, entry.ts)
+        self.office.charters.carried(place, entry)
         body = entry.b
         if isinstance(body, ModelBase):
             self._make(place, body.model, ())
             self._judgements.chain.had(body.model, self.node)
         elif isinstance(body, ModelTrain):
             self._known(place, body.base, "the model that training began with")
-            self._make(place, body.out, (body.base,))
+            self._make(place, body.out, (body.base,), trained=True)
             self._judgements.trained(body)
+            self.office.spending.trained(place, body)
         elif isinstance(body, ArtifactPublish):
             self._publish(place, entry, body)
         elif isinstance(body, ArtifactReceive):
             self._receive(place, entry, body)
         elif isinstance(body, ArtifactReject):
             if body.evidence is not None:
-                self._blob(place, body.evidence, "the evidence of a refusal")
+                self._margin.blob(place, body.evidence, "the evidence of a refusal")
             self._judgements.chain.refused(body)
         elif isinstance(body, ArtifactIntegrate):
             self._integrate(place, body)
+            self.office.charters.acted(place, entry)
         elif isinstance(body, TrustUpdate):
-            data = self._blob(place, body.evidence, "the evidence of a trust update")
+            data = self._margin.blob(place, body.evidence, "the evidence of a trust update")
             self._judgements.take(place, body, data)
+        elif isinstance(body, KeyRotate | KeyRevoke):
+            self._change(place, body)
+        else:
+            if isinstance(body, UnlearnDone):
+                self._known(place, body.old, "what was unlearned from")
+                # Made from nothing: whoever looks for descendants must not go on through it.
+                self.made.setdefault(body.new, Made(place, ()))
+            self.office.take(place, entry)
 
-    def finish(self) -> None:
-        """The log has ended."""
+    def finish(self, structure: Structure) -> None:
+        """The log has ended, with this structure."""
         self._judgements.finish()
+        self.office.finish(structure)
+
+    def _knows(self, model: bytes) -> bool:
+        return model in self.made or model in self._taken
+
+    def _change(self, place: Place, body: KeyRotate | KeyRevoke) -> None:
+        """A key changes; `konsil.trust.structure` says when it may not."""
+        if self._keys is None:
+            return
+        with suppress(RemoteError):
+            self._keys = self._keys.after(place.index, body)
+            if isinstance(body, KeyRevoke) and body.role == "art":
+                void = [at for at in self.published if at >= body.last_good_size]
+                for at in void:
+                    message = f"its key was revoked, from entry {body.last_good_size} on"
+                    self._margin.add("publish.envelope", self.published[at].place, message)
+
+    def _ring(self, node: str) -> Keyring | None:
+        """The keys of a member, as far as they are known here."""
+        if node == self.node:
+            return self._keys
+        author = self._authors.get(node)
+        return self._keyrings.get(node) or (None if author is None else Keyring.of(author))
 
     def _publish(self, place: Place, entry: Entry, body: ArtifactPublish) -> None:
         self.published[place.index] = Published(place, entry.ts, body)
@@ -139,39 +197,41 @@ class History:
         if body.art not in self.made:
             for digest in body.derived_from or [body.art]:
                 self._known(place, digest, "what a published artifact was made from")
-        manifest = self._manifest(place, body.env, self.node, "publish.envelope")
+        manifest = self._manifest(place, body.env, self.node, place.index)
         if manifest is not None:
             wrong = _differences(manifest, body, entry.c)
             if wrong:
-                self._add("publish.envelope", place, f"the manifest differs in {wrong}")
+                self._margin.add("publish.envelope", place, f"the manifest differs in {wrong}")
+        self.office.published(place, entry, body, manifest)
         before = self._sequences.get(body.kind, 0)
         if body.sequence <= before:
-            self._add(
-                "publish.sequence", place, f"number {body.sequence} of {body.kind} after {before}"
-            )
+            message = f"number {body.sequence} of {body.kind} after {before}"
+            self._margin.add("publish.sequence", place, message)
         self._sequences[body.kind] = max(before, body.sequence)
 
     def _receive(self, place: Place, entry: Entry, body: ArtifactReceive) -> None:
         self._held.add((body.art, body.publisher))
+        self._taken.add(body.art)
         self._judgements.chain.had(body.art, body.publisher)
-        author = self._authors.get(body.publisher)
-        manifest = self._manifest(place, body.env, body.publisher, "receive.envelope")
+        keys = self._ring(body.publisher)
+        manifest = self._manifest(place, body.env, body.publisher, body.index)
         if manifest is not None and manifest.payload.digest != body.art.hex():
-            self._add("receive.envelope", place, "the manifest names another payload")
-        data = self._blob(place, body.proof, "the proof of a received artifact")
+            self._margin.add("receive.envelope", place, "the manifest names another payload")
+        data = self._margin.blob(place, body.proof, "the proof of a received artifact")
         head = None
-        if author is None:
+        if keys is None:
             self.unchecked += 1
         elif data is not None:
-            head = self._proven(place, body, data, author)
-        path = self._blobs.path(body.proof)
+            head = self._proven(place, body, data, keys)
+        path = self._margin.path(body.proof)
         self.received.append(Received(place, entry.ts, body, head, path))
 
     def _proven(
-        self, place: Place, body: ArtifactReceive, data: bytes, author: Author
+        self, place: Place, body: ArtifactReceive, data: bytes, keys: Keyring
     ) -> Checkpoint | None:
         """The publisher's checkpoint, when the proof shows what the entry says."""
         try:
+            author = _signing(keys, proof.decode(data, limits=self._limits).checkpoint)
             shown = proof.open_published(data, author, limits=self._limits)
             stated = (body.art, body.env, body.index, body.size, body.root)
             found = (
@@ -184,7 +244,7 @@ class History:
             if stated != found:
                 raise ManifestRefused("the proof shows another entry or checkpoint")
         except RemoteError as error:
-            self._add("receive.proof", place, error.message, self._blobs.path(body.proof))
+            self._margin.add("receive.proof", place, error.message, self._margin.path(body.proof))
             return None
         return shown.checkpoint
 
@@ -192,62 +252,63 @@ class History:
         self.integrated.append((place, body))
         fault = fault_of(body)
         if fault:
-            self._add("integrate.sum", place, fault)
+            self._margin.add("integrate.sum", place, fault)
         self._known(place, body.base, "the model that others were mixed into")
         for part in body.parts:
             if part.node == self.node:
                 self._known(place, part.art, "an own part of a mix")
             elif (part.art, part.node) not in self._held:
                 message = f"{part.art.hex()[:16]}… of {part.node} was never received"
-                self._add("integrate.unlogged", place, message)
+                self._margin.add("integrate.unlogged", place, message)
         self._judgements.mixed(place, body, self.node)
         self._make(place, body.out, tuple(part.art for part in body.parts))
 
-    def _manifest(self, place: Place, env: bytes, publisher: str, code: str) -> Artifact | None:
-        """The manifest in an envelope, its signature checked when the publisher is known."""
-        data = self._blob(place, env, "a signed envelope")
-        author = self._authors.get(publisher)
-        if data is None or author is None:
+    def _manifest(self, place: Place, env: bytes, publisher: str, index: int) -> Artifact | None:
+        """The manifest in an envelope that was published at `index` of the publisher's log, its
+        signature checked when the publisher is known."""
+        data = self._margin.blob(place, env, "a signed envelope")
+        keys = self._ring(publisher)
+        if data is None or keys is None:
             return None
-        path = self._blobs.path(env)
+        path = self._margin.path(env)
         try:
             sealed = envelope.unpack(data, limits=self._limits)
-            manifest = artifact.open_sealed(sealed, author.keys["art"], limits=self._limits)
+            key = keys.at("art", index)
+            manifest = artifact.open_sealed(sealed, key, limits=self._limits)
             if manifest.publisher != publisher:
                 raise ManifestRefused(f"the manifest names {manifest.publisher} as publisher")
         except RemoteError as error:
-            self._add(code, place, error.message, path)
+            code = "publish.envelope" if publisher == self.node else "receive.envelope"
+            self._margin.add(code, place, error.message, path)
             return None
         self.claims.append(
             Claim(publisher, manifest.kind, manifest.sequence, env, path or place.file)
         )
         return manifest
 
-    def _blob(self, place: Place, digest: bytes, what: str) -> bytes | None:
-        try:
-            data = self._blobs.get(digest, self._limits.entry_bytes)
-        except LimitExceeded as error:
-            self._add("layout.oversize", place, error.message)
-            return None
-        if data is None:
-            self._add("blob.missing", place, f"{what} ({digest.hex()}) is not here")
-        return data
-
     def _known(self, place: Place, digest: bytes, what: str) -> None:
         if digest not in self.made:
             message = f"{what} ({digest.hex()[:16]}…) has no entry before"
-            self._add("lineage.gap", place, message)
+            self._margin.add("lineage.gap", place, message)
 
-    def _make(self, place: Place, out: bytes, sources: tuple[bytes, ...]) -> None:
-        known = self.made.setdefault(out, Made(place, sources))
+    def _make(
+        self, place: Place, out: bytes, sources: tuple[bytes, ...], *, trained: bool = False
+    ) -> None:
+        known = self.made.setdefault(out, Made(place, sources, trained))
         if known.sources != sources and out not in sources:
             message = f"{out.hex()[:16]}… was made before, in entry {known.place.index}"
-            self._add("lineage.reused", place, f"{message}, from something else")
+            self._margin.add("lineage.reused", place, f"{message}, from something else")
 
-    def _add(self, code: str, place: Place, message: str, evidence: Path | None = None) -> None:
-        self._findings.add(
-            code, place.file, message, offset=place.offset, index=place.index, evidence=evidence
-        )
+
+def _signing(keys: Keyring, note: bytes) -> Author:
+    """The author with the log key that must have signed a checkpoint: only a key that changed
+    makes it worth while to look. Raises `RemoteError` when no key of its time did."""
+    author = keys.author
+    if sum(period.role == "log" for period in keys.periods) == 1:
+        return author
+    head = keys.open_checkpoint(note)
+    log = [one.key for one in keys.periods if one.role == "log" and one.since <= head.size][-1]
+    return msgspec.structs.replace(author, keys={**author.keys, "log": log})
 
 
 def _differences(manifest: Artifact, body: ArtifactPublish, charter: bytes) -> str:

@@ -37,6 +37,9 @@ BLOBS = "blobs"
 ATTEMPTS = 5
 """A running node may replace its tail between two looks; then the folder is read again."""
 
+READ_BYTES = 1 << 20
+"""A file below this size is read at once."""
+
 _NAME = re.compile(r"[0-9a-f]{64}")
 _OPENING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SPECIAL = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV})
@@ -49,6 +52,12 @@ def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
     Raises `FileNotFoundError`, `EncodingRefused` for what is no regular file (a link, a pipe,
     a device), `LimitExceeded`, and `StorageError` when it cannot be opened.
     """
+    handle, size = _open(path, limit)
+    return os.fdopen(handle, "rb"), size
+
+
+def _open(path: Path, limit: int) -> tuple[int, int]:
+    """As `open_regular`, but a bare handle."""
     try:
         handle = os.open(path, _OPENING)
     except OSError as error:
@@ -64,17 +73,26 @@ def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
     if status.st_size > limit:
         os.close(handle)
         raise LimitExceeded(f"{path}: {status.st_size} bytes (at most {limit})")
-    return os.fdopen(handle, "rb"), status.st_size
+    return handle, status.st_size
 
 
 def read_file(path: Path, limit: int) -> bytes:
     """The bytes of a regular file of at most `limit` bytes. Raises as `open_regular` does."""
-    file, size = open_regular(path, limit)
+    handle, size = _open(path, limit)
     try:
-        with file:
-            return file.read(size)
+        return _read(handle, size)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int, size: int) -> bytes:
+    """At most `size` bytes of a file; less when it ends before."""
+    data = os.read(handle, size)
+    while data and len(data) < size and (more := os.read(handle, size - len(data))):
+        data += more
+    return data
 
 
 def ledger_of(home: Path) -> Path:
@@ -219,18 +237,27 @@ class Blobs:
     def _check(self, digest: bytes, path: Path, limit: int) -> bool:
         if path in self._bad:
             return False
-        file, _ = open_regular(path, limit)
+        handle, size = _open(path, limit)
         try:
-            with file:
-                same = hashlib.file_digest(file, "sha256").digest() == digest
+            same = _digest(handle, size) == digest
         except OSError as error:
             raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+        finally:
+            os.close(handle)
         if same:
             self._good.setdefault(digest, path)
         else:
             self._bad.add(path)
             self._findings.add("blob.corrupt", path, "the bytes are not those of its name")
         return same
+
+
+def _digest(handle: int, size: int) -> bytes:
+    """SHA-256 of a file, which may be larger than memory."""
+    if size < READ_BYTES:
+        return hashlib.sha256(_read(handle, READ_BYTES)).digest()
+    with os.fdopen(handle, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def first_path(stores: Iterable[Blobs], digest: bytes) -> Path | None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, tiles
 from konsil.protocol.errors import ManifestRefused, RemoteError
-from konsil.protocol.node_bodies import NodeGenesis
+from konsil.protocol.keyring import Keyring
+from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, NodeGenesis
 from konsil.trust.layout import (
     CHECKPOINT,
     MAX_BUNDLE_BYTES,
@@ -25,7 +25,8 @@ from konsil.trust.layout import (
     MAX_TAIL_BYTES,
     Layout,
 )
-from konsil.trust.report import COPIED
+from konsil.trust.report import COPIED, Findings
+from konsil.trust.salts import Salts
 from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
@@ -34,11 +35,10 @@ if TYPE_CHECKING:
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.genesis import Author
     from konsil.protocol.limits import Limits
-    from konsil.trust.report import Findings
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One entry where it lies: its bytes (None when pruned or lost), leaf hash and place."""
+    """One entry where it lies: its bytes (empty when pruned, None when lost), leaf hash, place."""
 
     index: int
     entry: bytes | None
@@ -55,15 +55,26 @@ class Place(msgspec.Struct, frozen=True):
     index: int
 
 
+class Pruned(msgspec.Struct, frozen=True):
+    """A body that is not here any more: the leaf hash that stands for it, and the time of the
+    nearest entry before it that can be read."""
+
+    place: Place
+    leaf: bytes
+    since_ms: int
+
+
 class Structure:
     """What `walk` leaves: the tree, the author, and the counts."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.author: Author | None = None
+        self.keys: Keyring | None = None
         self.head: Checkpoint | None = None
         self.types: Counter[str] = Counter()
         self.opaque = 0
+        self.pruned: list[Pruned] = []
         self.size = 0
         self._groups = merkle.Tree()
         self._partial: list[bytes] = []
@@ -124,20 +135,23 @@ def walk(
     """Recomputes the structure; `take(place, entry)` gets every readable entry in order."""
     found = Structure(layout)
     note = _read_checkpoint(layout, findings)
-    salts: set[bytes] = set()
+    salts = Salts()
+    now_ms = 0
     for item in _items(layout, findings):
         found.push(item.leaf)
-        if item.entry is None:
+        if not item.entry:
+            if item.entry is not None:
+                place = Place(item.file, item.offset, item.index)
+                found.pruned.append(Pruned(place, item.leaf, now_ms))
             continue
         frame = _frame(item, findings, limits)
         if frame is None:
             continue
-        if frame.s in salts:
-            findings.add(
-                "entry.salt", item.file, "a salt used before", offset=item.offset, index=item.index
-            )
-        salts.add(frame.s)
+        now_ms = frame.ts
+        salts.add(frame.s, item.index)
         _typed(found, item, frame, findings, limits, take)
+    for index in salts.repeated():
+        _repeated(layout, index, findings)
     if found.author is None:
         findings.add("entry.genesis", layout.folder, "the log has no valid genesis entry", index=0)
     _check_tiles(found, findings)
@@ -147,9 +161,10 @@ def walk(
     return found
 
 
-def _frame(item: Item, findings: Findings, limits: Limits) -> entries.Frame | None:
+def _frame(item: Item, findings: Findings, limits: Limits) -> entries.Frame | entries.Entry | None:
+    data = item.entry or b""
     try:
-        frame = entries.peek(item.entry or b"", limits=limits)
+        frame = entries.quick(data, limits=limits) or entries.peek(data, limits=limits)
     except RemoteError as error:
         findings.add(
             "entry.encoding", item.file, error.message, offset=item.offset, index=item.index
@@ -161,10 +176,19 @@ def _frame(item: Item, findings: Findings, limits: Limits) -> entries.Frame | No
     return frame
 
 
+def _repeated(layout: Layout, index: int, findings: Findings) -> None:
+    """Entry `index`, read once more for its place, has the salt of another one."""
+    start, again = layout.tails[-1] if layout.tails else index + 1, Findings("")
+    group = _bundle(layout, index // tiles.WIDTH, again)
+    items = group if index < start else _tail(layout, start, again)
+    item = next(one for one in items if one.index == index)
+    findings.add("entry.salt", item.file, "a salt used before", offset=item.offset, index=index)
+
+
 def _typed(
     found: Structure,
     item: Item,
-    frame: entries.Frame,
+    frame: entries.Frame | entries.Entry,
     findings: Findings,
     limits: Limits,
     take: Callable[[Place, entries.Entry], None],
@@ -176,9 +200,10 @@ def _typed(
         return
     data = item.entry or b""
     try:
-        entry = entries.open_frame(frame)
+        entry = frame if isinstance(frame, entries.Entry) else entries.open_frame(frame)
         if item.index == 0:
             found.author = genesis.read(data, limits=limits)
+            found.keys = Keyring.of(found.author)
     except RemoteError as error:
         code = "entry.genesis" if item.index == 0 else "entry.encoding"
         findings.add(code, item.file, error.message, offset=item.offset, index=item.index)
@@ -187,6 +212,13 @@ def _typed(
         message = "a second genesis entry"
         findings.add("entry.genesis", item.file, message, offset=item.offset, index=item.index)
         return
+    if found.keys is not None and isinstance(entry.b, KeyRotate | KeyRevoke):
+        try:
+            found.keys = found.keys.after(item.index, entry.b)
+        except RemoteError as error:
+            findings.add(
+                "key.change", item.file, error.message, offset=item.offset, index=item.index
+            )
     take(Place(item.file, item.offset, item.index), entry)
 
 
@@ -219,7 +251,7 @@ def _bundle(layout: Layout, group: int, findings: Findings) -> Iterator[Item]:
         for place, leaf in enumerate(hashes or [bytes(merkle.HASH_BYTES)] * tiles.WIDTH):
             yield Item(first + place, None, leaf, tile, place * merkle.HASH_BYTES)
         return
-    leaves = [merkle.leaf_hash(entry) for _, entry in found]
+    leaves = _leaves_of(found, hashes)
     if hashes is not None and hashes != leaves:
         place = next(at for at in range(tiles.WIDTH) if hashes[at] != leaves[at])
         message = f"does not match entry {first + place}"
@@ -237,8 +269,7 @@ def _tail(layout: Layout, start: int, findings: Findings) -> Iterator[Item]:
         findings.add("tail.corrupt", path, error.message, index=start)
         return
     for place, item in enumerate(tail.frames):
-        leaf = merkle.leaf_hash(item.entry)
-        yield Item(start + place, item.entry, leaf, path, item.offset + tiles.PREFIX_BYTES)
+        yield Item(start + place, item.entry, item.leaf, path, item.offset + tiles.PREFIX_BYTES)
     if tail.torn:
         message = "the last frame is torn; the next start of the node cuts it off"
         findings.add("tail.torn", path, message, offset=tail.end, index=start + len(tail.frames))
@@ -284,6 +315,15 @@ def _read_tail(layout: Layout, start: int) -> tiles.Tail:
     return tiles.read_tail(read_file(layout.path(f"tail.{start}"), MAX_TAIL_BYTES))
 
 
+def _leaves_of(found: list[tuple[int, bytes]], hashes: list[bytes] | None) -> list[bytes]:
+    """The leaf hashes of a bundle; for a pruned body the tile's word is all there is."""
+    leaves = [merkle.leaf_hash(entry) for _, entry in found]
+    for place, (_, entry) in enumerate(found):
+        if not entry:
+            leaves[place] = bytes(merkle.HASH_BYTES) if hashes is None else hashes[place]
+    return leaves
+
+
 def _leaves_in_bundle(layout: Layout, group: int) -> list[bytes]:
     return [merkle.leaf_hash(entry) for _, entry in _read_bundle(layout, group)]
 
@@ -296,7 +336,7 @@ def _leaves_in_tail(layout: Layout, group: int) -> list[bytes]:
     start = layout.tails[-1] if layout.tails else 0
     at = group * tiles.WIDTH - start
     frames = _read_tail(layout, start).frames
-    return [merkle.leaf_hash(item.entry) for item in frames[at : at + tiles.WIDTH]]
+    return [item.leaf for item in frames[at : at + tiles.WIDTH]]
 
 
 def _check_tiles(found: Structure, findings: Findings) -> None:
@@ -325,8 +365,7 @@ def _check_older(found: Structure, start: int, findings: Findings) -> None:
     try:
         for index, item in enumerate(_read_tail(found.layout, start).frames, start):
             group, place = divmod(index, tiles.WIDTH)
-            leaf = merkle.leaf_hash(item.entry)
-            if index >= found.size or found.leaves(group)[place] != leaf:
+            if index >= found.size or found.leaves(group)[place] != item.leaf:
                 message = f"is not entry {index} of the log"
                 findings.add("tail.corrupt", path, message, offset=item.offset, index=index)
                 return
@@ -344,13 +383,10 @@ def _read_checkpoint(layout: Layout, findings: Findings) -> bytes | None:
 
 def _check_head(found: Structure, note: bytes | None, findings: Findings, limits: Limits) -> None:
     path = found.layout.path(CHECKPOINT)
-    if note is None or found.author is None:
+    if note is None or found.keys is None:
         return
-    author = found.author
     try:
-        head = heads.open_checkpoint(
-            note, origin=author.origin, key=author.keys["log"], only_known=True, limits=limits
-        )
+        head = found.keys.open_checkpoint(note, only_known=True, limits=limits)
     except RemoteError as error:
         findings.add("checkpoint.corrupt", path, error.message)
         return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from konsil.node.cli import artifact, audit, config, init, node, output
+from konsil.node.cli import artifact, audit, config, export, init, node, output
 from konsil.node.store.durable import DiskFullError, storage_error
 from konsil.protocol.errors import KonsilError, StorageError, UsageError
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("artifact", "audit", "config", "node")
 BUG = 70
+
+audit.app.command(name="export")(export.export)
 
 
 def build_app() -> typer.Typer:

@@ -1,32 +1,25 @@
-"""`konsil audit`: verify ledgers and trace models; offline, read-only, without torch."""
+"""`konsil audit`: verify ledgers and trace models; offline, read-only, without torch.
+
+The commands that ask one question each are in `audit_questions`, those about proofs in
+`audit_proofs`, the printable page in `audit_page`.
+"""
 
 from __future__ import annotations
 
-import os
-import time
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from konsil.node.cli import output
-from konsil.node.store.lock import is_held
-from konsil.protocol.errors import UsageError
-
-if TYPE_CHECKING:
-    from konsil.trust.report import Report
-
-ATTEMPTS = 3
-PAUSE_S = 0.05
+from konsil.node.cli import audit_page, audit_proofs, audit_questions, output
+from konsil.node.cli.audit_arguments import Homes, Json, distinct, problem, settled
 
 app = typer.Typer(no_args_is_help=True)
 
-Homes = Annotated[
-    list[Path],
-    typer.Argument(help="Homes of nodes; several are held against each other.", readable=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+for _group in (audit_questions, audit_proofs, audit_page):
+    for _name, _command in _group.COMMANDS.items():
+        app.command(name=_name)(_command)
 
 
 class Format(StrEnum):
@@ -55,7 +48,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Recompute everything that the ledgers of HOMES claim, and hold them against each other."""
-    report = _settled(_distinct(homes), replay=replay)
+    report = settled(distinct(homes), replay=replay)
     if strict:
         report = report.strictly()
     code = report.exit_code()
@@ -63,7 +56,7 @@ def verify(
         "audit.verify",
         report.to_data(),
         exit_code=code,
-        error=None if code == 0 else _problem(report, code),
+        error=None if code == 0 else problem(report, code),
         as_json=as_json,
         text=lambda: print("\n".join(report.lines())),
     )
@@ -83,13 +76,19 @@ def lineage(
     form: Annotated[
         Format, typer.Option("--format", help="How to show it.", case_sensitive=False)
     ] = Format.text,
+    steps: Annotated[
+        bool,
+        typer.Option(
+            "--steps", help="With --json: every step of its ancestry as well, as a graph."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show where a model comes from, and the exact share of every hospital in it."""
     from konsil.trust import lineage_views as views
     from konsil.trust.lineage import read_lineage
 
-    told = read_lineage(_distinct(homes))
+    told = read_lineage(distinct(homes))
     digest = told.find(model) if model else told.current()
     found = told.contributors(digest)
     as_json = as_json or form is Format.json
@@ -100,40 +99,9 @@ def lineage(
     shown = {Format.dot: views.to_dot, Format.svg: views.to_svg}.get(form, views.to_text)
     output.finish(
         "audit.lineage",
-        views.to_data(told, digest) if as_json else {},
+        views.to_data(told, digest, steps=steps) if as_json else {},
         exit_code=4 if error else 0,
         error=error,
         as_json=as_json,
         text=lambda: print(shown(told, digest), end=""),
     )
-
-
-def _distinct(homes: list[Path]) -> list[Path]:
-    """The homes, each named once. Raises `UsageError`."""
-    if len({os.path.realpath(home) for home in homes}) != len(homes):
-        raise UsageError("a home is named twice", hint="name every home once")
-    return homes
-
-
-def _settled(homes: list[Path], *, replay: bool) -> Report:
-    """The audit; again when a running node was writing the very frame that looks torn."""
-    from konsil.trust.audit import verify_homes
-
-    report = verify_homes(homes, replay=replay, is_held=is_held)
-    for _ in range(ATTEMPTS):
-        torn = any(finding.code == "tail.torn" for finding in report.findings)
-        if not torn or not any(is_held(home / "ledger") for home in homes):
-            break
-        time.sleep(PAUSE_S)
-        report = verify_homes(homes, replay=replay, is_held=is_held)
-    return report
-
-
-def _problem(report: Report, code: int) -> output.ErrorObject:
-    """The worst finding as the error of the JSON envelope."""
-    words = {3: "verification", 4: "incomplete", 1: "findings"}
-    worst = [finding for finding in report.findings if finding.exit_code == code]
-    more = f" (and {len(worst) - 1} more)" if len(worst) > 1 else ""
-    alone = worst[0].code == "others.unchecked"
-    hint = "name the homes, or copies of the ledgers, of peers as well" if alone else ""
-    return output.ErrorObject(code=words[code], message=worst[0].line() + more, hint=hint)

@@ -23,6 +23,10 @@ def init(
         list[str] | None,
         typer.Option(help="A multiaddr to listen on; `none` for an outbound-only hospital."),
     ] = None,
+    p256: Annotated[
+        bool,
+        typer.Option("--p256", help="Also make and bind a P-256 key, to sign models for OpenSSF."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make keys, node.toml and a ledger with its genesis entry."""
@@ -33,7 +37,13 @@ def init(
     for address in addresses:
         endpoint(address)
     member = create_home(
-        home, name=name, consortium=consortium, factory=task, listen=addresses, options={}
+        home,
+        name=name,
+        consortium=consortium,
+        factory=task,
+        listen=addresses,
+        options={},
+        p256=p256,
     )
     data = {
         "home": str(home),

@@ -40,7 +40,7 @@ class Herald:
         key: SigningKey,
         limits: Limits,
         have: Callable[[], Have],
-        checkpoint: Callable[[], bytes],
+        checkpoint: Callable[[], bytes | None],
         clock_ms: Callable[[], int],
         on_heads: Callable[[Member, Announcement], None],
         log: Log,
@@ -71,7 +71,10 @@ class Herald:
         while True:
             await self._news.wait()
             self._news = trio.Event()
-            announcement = self._announcement()
+            checkpoint = self._checkpoint()
+            if checkpoint is None:
+                continue  # whoever vouches for one has us look again
+            announcement = self._announcement(checkpoint)
             envs = tuple(head.env for head in announcement.heads)
             if envs and envs != self._told:
                 sealed = envelope.sign(HEADS_TYPE, messages.pack(announcement), self._key)
@@ -85,14 +88,14 @@ class Herald:
                 self._told = envs
             await trio.sleep(PAUSE_S)
 
-    def _announcement(self) -> Announcement:
+    def _announcement(self, checkpoint: bytes) -> Announcement:
         have, me = self._have(), self._roster.me.node
         return Announcement(
             node=me,
             heads=tuple(head for head in have.heads if head.publisher == me),
             degree=have.degree,
             neighbours=have.neighbours,
-            checkpoint=self._checkpoint(),
+            checkpoint=checkpoint,
             sent_ms=self._clock_ms(),
         )
 

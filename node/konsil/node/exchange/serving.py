@@ -22,7 +22,7 @@ from konsil.protocol.transfer import Serve
 from konsil.protocol.transfer_turns import Accepted, ServeEvent, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from konsil.node.learning.shelf import Held, Shelf
     from konsil.node.log import Log
@@ -33,13 +33,18 @@ AT_ONCE = 4
 """Transfers at once to one peer."""
 STALL_S = 60.0
 RETRY_MS = 1_000
+SOON_MS = 100
 
 
 class Serving:
     """Answers artifact streams."""
 
-    def __init__(self, shelf: Shelf, limits: Limits, log: Log) -> None:
+    def __init__(
+        self, shelf: Shelf, released: Callable[[Held], bool], limits: Limits, log: Log
+    ) -> None:
+        """`released` says whether an artifact may leave already, or its reader must come back."""
         self._shelf = shelf
+        self._released = released
         self._limits = limits
         self._log = log
         self._open: Counter[str] = Counter()
@@ -106,6 +111,8 @@ class Serving:
     def _reply(self, machine: Serve, held: Held | None, peer: str) -> bytes:
         if held is None:
             return machine.missing()
+        if not self._released(held):
+            return machine.busy(SOON_MS)
         if self._open[peer] > AT_ONCE:
             return machine.busy(RETRY_MS)
         payload = held.artifact.payload

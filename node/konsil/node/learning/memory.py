@@ -154,20 +154,26 @@ def granted_e9(record: EvidenceRecord) -> int:
     return record.w_e9 * UNIT_E9 // record.metropolis_e9 if record.metropolis_e9 else 0
 
 
-def recall(log: Iterable[Entry], evidence: Callable[[bytes], bytes]) -> Memory:
-    """The memory that a ledger's entries tell; `evidence` gives a stored blob by digest."""
+def recall(
+    log: Iterable[Entry], evidence: Callable[[bytes], bytes], has: Callable[[bytes], bool]
+) -> Memory:
+    """The memory that a ledger's entries tell; `evidence` gives a stored blob by digest.
+
+    `has` says whether a model is still in the store: a log that came back from peers names
+    models that did not, and the node goes on from the newest one that it holds.
+    """
     memory = Memory()
     for entry in log:
         body = entry.b
         if isinstance(body, ModelBase):
             memory.begin(body.model)
-        elif isinstance(body, ModelTrain):
+        elif isinstance(body, ModelTrain) and has(body.out):
             memory.trained(body.round, body.base, body.out)
         elif isinstance(body, ArtifactPublish):
             memory.published(body.sequence, body.art)
         elif isinstance(body, ArtifactReceive):
             memory.received(body.art, body.publisher)
-        elif isinstance(body, ArtifactIntegrate):
+        elif isinstance(body, ArtifactIntegrate) and has(body.out):
             memory.integrate(body.out)
         elif isinstance(body, TrustUpdate):
             _recall_trust(memory, body, evidence)

@@ -11,7 +11,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from konsil.node.store.durable import make_folders, replace, storage_error, sync_folder
+from konsil.node.store.durable import Folders, replace, storage_error, sync_folder
 from konsil.protocol.digest import Digest, sha256
 from konsil.protocol.errors import IncompleteError, VerificationError
 
@@ -26,6 +26,7 @@ class BlobStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._folders = Folders(root.parent)
 
     def path(self, digest: Digest) -> Path:
         """Where the blob lies, or would lie."""
@@ -43,12 +44,13 @@ class BlobStore:
         """
         digest = sha256(data)
         path = self.path(digest)
-        if self.has(digest):
-            if self.get(digest, verify=False) != data:
-                raise _corrupt(path)
-            return digest
         self._make_folder(path)
-        replace(path, data)
+        if not self.has(digest):
+            replace(path, data)
+        elif self.get(digest, verify=False) != data:
+            raise _corrupt(path)
+        else:
+            self._sync_name(path)
         return digest
 
     def put_file(self, source: Path, digest: Digest) -> Path:
@@ -106,10 +108,17 @@ class BlobStore:
         except OSError as error:
             raise storage_error(path, error) from error
 
+    def _sync_name(self, path: Path) -> None:
+        """A blob that is there may be what a killed process left without syncing its name."""
+        try:
+            sync_folder(path.parent)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
     def _make_folder(self, path: Path) -> None:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            make_folders(path.parent, self.root)
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.make(path.parent)
         except OSError as error:
             raise storage_error(path.parent, error) from error
 

@@ -13,6 +13,7 @@ import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from konsil.node.store.journal import Journal, Receipt
     from konsil.protocol.entries import Body
@@ -48,6 +49,19 @@ class Chronicle:
         """Store evidence (an envelope, a proof, a record) beside the ledger; its digest."""
         return await self._alone(lambda: self._journal.blobs.put(data))
 
+    @property
+    def folder(self) -> Path:
+        """Where the ledger lies."""
+        return self._journal.folder
+
+    async def checkpoint(self) -> tuple[bytes, int]:
+        """The last signed checkpoint note, and how many entries it covers."""
+        return await self._alone(lambda: (self._journal.checkpoint, self._journal.signed_size))
+
+    async def consistency(self, old: int, size: int) -> list[bytes]:
+        """The consistency proof between two sizes of the log."""
+        return await self._alone(lambda: self._journal.consistency(old, size))
+
     async def prove(self, index: int) -> bytes:
         """A tlog-proof of one entry under a checkpoint that covers it, signed now if needed."""
 
@@ -58,12 +72,13 @@ class Chronicle:
 
         return await self._alone(proven)
 
-    async def run(self) -> None:
+    async def run(self, signed: Callable[[], None]) -> None:
         """Sign a checkpoint over what was appended, about once a second, until cancelled."""
         while True:
             await trio.sleep(CHECKPOINT_EVERY_S)
             if self._journal.signed_size < self._journal.size:
                 await self._alone(self._journal.sign_checkpoint)
+                signed()
 
     async def _alone(self, work: Callable[[], T]) -> T:
         async with self._turn:

@@ -44,15 +44,26 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def make_folders(folder: Path, top: Path) -> None:
-    """Creates `folder` below the existing `top`, each new name durable. Raises `OSError`."""
-    missing = []
-    while folder != top and not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for item in reversed(missing):
-        item.mkdir(exist_ok=True)
-        sync_folder(item.parent)
+class Folders:
+    """Folders below one that exists, made when needed, with durable names.
+
+    A folder that is there may have been made by a process that was killed before it synced the
+    name: every folder is synced once in the life of this object.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self._sure = {top}
+
+    def make(self, folder: Path) -> None:
+        """Creates `folder`, at or below the top, where it is missing. Raises `OSError`."""
+        unsure = []
+        while folder not in self._sure:
+            unsure.append(folder)
+            folder = folder.parent
+        for item in reversed(unsure):
+            item.mkdir(exist_ok=True)
+            sync_folder(item.parent)
+            self._sure.add(item)
 
 
 def write_all(handle: int, data: bytes, offset: int) -> None:

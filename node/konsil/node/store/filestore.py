@@ -13,7 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import make_folders, replace, stage, storage_error, sync_folder
+from konsil.node.store.durable import Folders, replace, stage, storage_error, sync_folder
 from konsil.node.store.edge import Edge
 from konsil.node.store.tailfile import TailFile
 from konsil.protocol import merkle, tiles
@@ -44,6 +44,7 @@ class FileStore:
         self._tail = tail
         self._pending = pending
         self._edge = edge
+        self._folders = Folders(folder)
         self._checkpoint = checkpoint
         self._bundle: tuple[int, list[bytes]] = (-1, [])
         self._lock = threading.RLock()
@@ -60,6 +61,11 @@ class FileStore:
         return self._tail.start + len(self._pending)
 
     @property
+    def tail_start(self) -> int:
+        """The first entry in the tail."""
+        return self._tail.start
+
+    @property
     def checkpoint(self) -> bytes | None:
         """The last saved checkpoint note."""
         return self._checkpoint
@@ -71,10 +77,9 @@ class FileStore:
         state, every later call raises too, and the next start recovers.
         """
         with self._lock:
-            self._tail.append(b"".join(tiles.frame(data, leaf) for data, leaf in items))
-            for data, leaf in items:
-                self._pending.append(data)
-                self._edge.push(leaf)
+            self._tail.append(tiles.frames(items))
+            self._pending += [data for data, _ in items]
+            self._edge.extend(leaf for _, leaf in items)
             if len(self._pending) >= ROLL_AT:
                 self._roll(wait=False)
 
@@ -148,7 +153,7 @@ class FileStore:
         try:
             for name, data in files.items():
                 path = self.folder / name
-                make_folders(path.parent, self.folder)
+                self._folders.make(path.parent)
                 folders.add(path.parent)
                 if not path.exists():
                     os.replace(stage(path, data), path)
@@ -163,7 +168,9 @@ class FileStore:
         """Replaces the tail by one that begins at entry `start`; the tiles are on disk."""
         with self._lock:
             kept = self._pending[start - self._tail.start :]
-            frames = b"".join(tiles.frame(data, merkle.leaf_hash(data)) for data in kept)
+            # Not hashed again: a pruned body has only the leaf hash that the edge holds.
+            leaves = self._edge.slice(0, start, len(kept)) or []
+            frames = tiles.frames(zip(kept, leaves, strict=True))
             fresh = TailFile.create(self.folder, start, frames)
             self._tail.discard()
             self._tail, self._pending = fresh, kept

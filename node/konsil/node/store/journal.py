@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from konsil.node.store.blobs import BlobStore
-from konsil.node.store.durable import storage_error
+from konsil.node.store.durable import storage_error, sync_folder
 from konsil.node.store.filestore import FileStore
 from konsil.node.store.lock import LOCK, take
 from konsil.node.store.recovery import recover
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.genesis import Author
     from konsil.protocol.identity import KeySet
+    from konsil.protocol.mirror import Leaf
+    from konsil.protocol.p256 import P256SigningKey
 
 BLOBS = "blobs"
 
@@ -66,13 +69,17 @@ class Journal:
         keys: KeySet,
         clock: Callable[[], int],
         random: Callable[[int], bytes],
+        *,
+        p256_key: P256SigningKey | None = None,
     ) -> bytes:
         """Founds a ledger in a new folder; returns the bytes of its genesis entry.
 
-        Raises `ConfigError` when a ledger is there already and `StorageError`.
+        The genesis entry binds `p256_key` when there is one. Raises `ConfigError` when a
+        ledger is there already and `StorageError`.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
             occupied = any(item.name != LOCK for item in folder.iterdir())
         except OSError as error:
             raise storage_error(folder, error) from error
@@ -82,7 +89,13 @@ class Journal:
         try:
             store = FileStore.create(folder)
             Ledger.found(
-                store, name=name, consortium=consortium, keys=keys, clock=clock, random=random
+                store,
+                name=name,
+                consortium=consortium,
+                keys=keys,
+                clock=clock,
+                random=random,
+                p256_key=p256_key,
             )
             store.close()
             return store.entry(0)
@@ -171,6 +184,22 @@ class Journal:
     def consistency(self, old: int, size: int) -> list[bytes]:
         """The consistency proof between two sizes of this log."""
         return self._ledger.consistency(old, size)
+
+    def adopt(self, leaves: Sequence[Leaf], head: Checkpoint) -> None:
+        """Takes back entries that others kept, up to a head that we signed. See `Ledger.adopt`."""
+        self._ledger.adopt(leaves, head)
+
+    def open_checkpoint(self, note: bytes) -> Checkpoint:
+        """The head in a checkpoint of this log, whoever kept it. Raises a `RemoteError`."""
+        return self._ledger.open_checkpoint(note)
+
+    def root_at(self, size: int) -> bytes:
+        """The root over the first `size` entries."""
+        return self._ledger.root(size)
+
+    def leaves(self, first: int, count: int) -> list[Leaf]:
+        """At most `count` entries from `first` on as they are stored, with their hashes."""
+        return self._ledger.leaves(first, count)
 
     def entry(self, index: int) -> Entry:
         """Entry `index`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.node.store.durable import TEMPORARY, storage_error
+from konsil.node.store.durable import TEMPORARY, storage_error, sync_folder
 from konsil.node.store.edge import Edge, Row
 from konsil.node.store.filestore import CHECKPOINT, FileStore, read, read_tile
 from konsil.node.store.tailfile import PREFIX, TailFile
@@ -24,6 +24,7 @@ from konsil.protocol.errors import RemoteError, VerificationError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -47,8 +48,7 @@ def recover(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Recovered:
     pending = [item.entry for item in tail.frames]
     _check_positions(path, tail, start, limits)
     edge = _edge(folder, start)
-    for entry in pending:
-        edge.push(merkle.leaf_hash(entry))
+    edge.extend(item.leaf for item in tail.frames)
     note = _checkpoint_bytes(folder)
     store = FileStore(folder, TailFile(path, start, tail.end), pending, edge, note)
     try:
@@ -58,10 +58,10 @@ def recover(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Recovered:
     except VerificationError:
         store.close()
         raise
+    _settle(path, tail.end)
     if tail.torn:
-        _cut(path, tail.end)
         notices.insert(0, f"{path}: a torn frame of {len(data) - tail.end} bytes was cut off")
-    _clean(folder, [folder / f"{PREFIX}{number}" for number in older])
+    _clean(folder, older, store)
     return Recovered(store, tuple(notices))
 
 
@@ -96,8 +96,11 @@ def _parse(path: Path, data: bytes) -> tiles.Tail:
 
 def _check_positions(path: Path, tail: tiles.Tail, start: int, limits: Limits) -> None:
     for position, item in enumerate(tail.frames, start):
+        if not item.entry:
+            continue  # pruned: its hash alone holds the place
         try:
-            index = entries.peek(item.entry, limits=limits).n
+            known = entries.quick(item.entry, limits=limits)
+            index = (known or entries.peek(item.entry, limits=limits)).n
         except RemoteError as error:
             raise VerificationError(f"{path}: offset {item.offset}: {error.message}") from error
         if index != position:
@@ -161,23 +164,46 @@ def _check_older(store: FileStore, start: int) -> None:
             raise VerificationError(f"{path}: offset {item.offset}: is not entry {position}")
 
 
-def _cut(path: Path, end: int) -> None:
+def _settle(path: Path, end: int) -> None:
+    """Cuts the tail at `end` and makes it durable, with its name and that of its folder.
+
+    What is read here may be in the system's cache only, left there by a process that was killed
+    before it synced: nothing may be signed, or removed, on its account before it is on the disk.
+    """
     try:
         handle = os.open(path, os.O_RDWR)
         try:
-            os.ftruncate(handle, end)
+            if os.fstat(handle).st_size > end:
+                os.ftruncate(handle, end)
             os.fsync(handle)
         finally:
             os.close(handle)
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
     except OSError as error:
         raise storage_error(path, error) from error
 
 
-def _clean(folder: Path, older: list[Path]) -> None:
+def _clean(folder: Path, older: list[int], store: FileStore) -> None:
     """Removes what a crash left behind: older tails and unfinished files."""
+    first = min([*older, store.tail_start])
     path = folder
     try:
-        for path in [*older, *folder.glob(f"*{TEMPORARY}"), *folder.glob(f"tile/**/*{TEMPORARY}")]:
+        tails = [folder / f"{PREFIX}{number}" for number in older]
+        for path in [*tails, *folder.glob(f"*{TEMPORARY}")]:
             path.unlink()
+        for name in _moving(first, store.size):
+            path = folder / f"{name}{TEMPORARY}"
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _moving(first: int, size: int) -> Iterator[str]:
+    """The bundles and tiles that a move of the entries from `first` on may write."""
+    yield from (
+        tiles.bundle_path(group) for group in range(first // tiles.WIDTH, size // tiles.WIDTH)
+    )
+    for level in range(tiles.MAX_LEVEL + 1):
+        span = tiles.WIDTH ** (level + 1)
+        yield from (tiles.tile_path(level, at) for at in range(first // span, size // span))

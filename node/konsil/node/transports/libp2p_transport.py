@@ -30,8 +30,7 @@ from konsil.node.transports.libp2p_session import Session, Wiring, hang_up_all, 
 from konsil.node.transports.libp2p_stream import Libp2pStream
 from konsil.node.transports.libp2p_tcp import Meter, bind, reason_of, to_peer
 from konsil.node.transports.transport import (
-    ARTIFACT_PROTOCOL,
-    SESSION_PROTOCOL,
+    PROTOCOLS,
     GossipMessage,
     IncomingStream,
     Refused,
@@ -78,7 +77,7 @@ class Libp2pTransport:
         topic: str,
         *,
         tap: Tap | None = None,
-        protocols: Sequence[str] = (SESSION_PROTOCOL, ARTIFACT_PROTOCOL),
+        protocols: Sequence[str] = PROTOCOLS,
         limits: Limits = DEFAULT_LIMITS,
         ping_interval_s: float = 15.0,
         ping_timeout_s: float = 5.0,

@@ -14,8 +14,7 @@ import trio
 
 from konsil.node.transports.memory_stream import MemoryStream, Pipe
 from konsil.node.transports.transport import (
-    ARTIFACT_PROTOCOL,
-    SESSION_PROTOCOL,
+    PROTOCOLS,
     GossipMessage,
     IncomingStream,
     PeerDown,
@@ -79,7 +78,7 @@ class MemoryFabric:
         members: Callable[[], frozenset[str]] | frozenset[str],
         *,
         tap: Tap | None = None,
-        protocols: Sequence[str] = (SESSION_PROTOCOL, ARTIFACT_PROTOCOL),
+        protocols: Sequence[str] = PROTOCOLS,
         limits: Limits = DEFAULT_LIMITS,
         reachable: bool = True,
     ) -> MemoryTransport:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 SESSION_PROTOCOL = "/konsil/session/1"
 ARTIFACT_PROTOCOL = "/konsil/artifact/1"
+WITNESS_PROTOCOL = "/konsil/witness/1"
+MIRROR_PROTOCOL = "/konsil/mirror/1"
+PROTOCOLS = (SESSION_PROTOCOL, ARTIFACT_PROTOCOL, WITNESS_PROTOCOL, MIRROR_PROTOCOL)
+"""Every kind of stream that a member may open to us."""
 
 Tap = Callable[[Literal["out", "in"], bytes], None]
 """Sees every byte that crosses the boundary, before encryption; tests search it for canaries."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.simulations.svg import Drawing, Point, number
+from konsil.trust.svg import Drawing, Point, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,8 +70,10 @@ def overlay(names: Sequence[str], links: Sequence[Edge], css: Mapping[str, str])
 class _Plane:
     """Places (time, lane) on the drawing: time to the right, or downwards on a narrow page."""
 
-    def __init__(self, lanes: Sequence[str], rounds: float, upright: bool) -> None:
-        self.upright = upright
+    def __init__(
+        self, lanes: Sequence[str], rounds: float, upright: bool, first: float = 0.0
+    ) -> None:
+        self.upright, self.first = upright, first
         self.lanes = {name: index for index, name in enumerate(lanes)}
         self.rounds = max(rounds, 1.0)
         count = len(lanes)
@@ -86,6 +88,11 @@ class _Plane:
             self.height = 34.0 + self.lane_gap * count + 34.0
             self.start, self.first_lane = 148.0, 34.0 + self.lane_gap / 2
 
+    @property
+    def last(self) -> float:
+        """The round at which time ends."""
+        return self.first + self.rounds
+
     def lane(self, name: str | None) -> float:
         """The coordinate across of a hospital, or of the middle for the common base."""
         index = (len(self.lanes) - 1) / 2 if name is None else self.lanes[name]
@@ -93,7 +100,7 @@ class _Plane:
 
     def point(self, at: float, across: float) -> Point:
         """User units of a time and a coordinate across."""
-        along = self.start + self.time_length * at / self.rounds
+        along = self.start + self.time_length * (at - self.first) / self.rounds
         return (across, along) if self.upright else (along, across)
 
     def bend(self, start: Point, end: Point) -> str:
@@ -114,12 +121,15 @@ def lineage(
     *,
     final: str,
     upright: bool = False,
+    first: float = 0.0,
 ) -> str:
     """The history of the model `final`: a lane for each hospital, time along it.
 
     The width of a line is the share that went into the mix; `upright` runs time downwards.
+    Time begins at round `first`; no step may lie before it.
     """
-    plane = _Plane(lanes, max((step.at for step in steps), default=1.0), upright)
+    last = max((step.at for step in steps), default=first + 1.0)
+    plane = _Plane(lanes, last - first, upright, first)
     title = "Where the final model comes from"
     drawing = Drawing(plane.width, plane.height, title, "lineage")
     _lane_frame(drawing, plane, lanes, css)
@@ -150,13 +160,14 @@ def _lane_frame(
 ) -> None:
     for name in lanes:
         across = plane.lane(name)
-        drawing.line(plane.point(0.0, across), plane.point(plane.rounds, across), "grid")
+        start, end = plane.point(plane.first, across), plane.point(plane.last, across)
+        drawing.line(start, end, "grid")
         if plane.upright:
             drawing.text((across - 4, 66), name, f"label {css[name]}", turn=-52)
         else:
             drawing.text((16, across + 4), name, f"label {css[name]}")
     step = max(1, round(plane.rounds / 10))
-    for at in range(0, int(plane.rounds) + 1, step):
+    for at in range(math.ceil(plane.first), int(plane.last) + 1, step):
         x, y = plane.point(float(at), 0.0)
         words = "base" if at == 0 else str(at)
         if plane.upright:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konsil.simulations.svg import (
+from konsil.trust.svg import (
     Axes,
     Drawing,
     Guide,

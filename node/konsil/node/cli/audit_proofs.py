@@ -1,0 +1,109 @@
+"""`konsil audit prove, check, fork`: proofs that travel alone, made and verified offline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from konsil.node.cli import output
+from konsil.node.cli.audit_arguments import REFUSED, Json, Out, answer, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from konsil.trust.questions.forks import ProvenFork
+
+File = Annotated[Path, typer.Argument(help="The file to verify.", readable=False)]
+_GENESIS = "A genesis entry that makes a member known: HOME/peers/<node id>.genesis."
+
+
+def prove(
+    home: Annotated[Path, typer.Argument(help="The home of a node.", readable=False)],
+    entry: Annotated[
+        str,
+        typer.Argument(metavar="INDEX|DIGEST", help="The entry, or what it publishes or makes."),
+    ],
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Write the proof that an entry stands in the ledger of HOME; to stdout without -o."""
+    from konsil.trust.questions.proving import prove as made
+
+    proven = made(home, entry)
+    if out is not None:
+        write(out, proven.data)
+    data = {
+        "name": proven.author.name,
+        "origin": proven.author.origin,
+        "index": proven.entry.n,
+        "type": proven.entry.t,
+        "size": proven.head.size,
+        "root": proven.head.root.hex(),
+        "checkpoint": proven.signed_by,
+        "out": None if out is None else str(out),
+        "proof": proven.data.decode(),
+    }
+    where = f"entry {proven.entry.n} ({proven.entry.t}) of {proven.head.size}"
+    if out is None and not as_json:
+        _raw(proven.data)
+        output.talk(f"{where}, under the file `{proven.signed_by}`")
+        return
+    answer("prove", data, [f"{out}: {where}, under the file `{proven.signed_by}`"], as_json=as_json)
+
+
+def check(
+    file: File,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="A C2SP policy: known logs, witnesses, and the quorum."),
+    ] = None,
+    genesis: Annotated[list[Path] | None, typer.Option("--genesis", help=_GENESIS)] = None,
+    as_json: Json = False,
+) -> None:
+    """Verify a proof, or a fork proof, from a file alone. A fork that is proven exits 3."""
+    from konsil.trust.questions.checking import HeldProof
+    from konsil.trust.questions.checking import check as checked
+    from konsil.trust.questions.strangers import known, read_given
+
+    found = checked(read_given(file), known(genesis or [], policy))
+    if not isinstance(found, HeldProof):
+        _tell_fork("check", found, as_json=as_json)
+    else:
+        answer("check", found.to_data(), found.lines(), as_json=as_json)
+
+
+def fork(
+    file: File,
+    genesis: Annotated[list[Path], typer.Option("--genesis", help=_GENESIS)],
+    as_json: Json = False,
+) -> None:
+    """Verify a fork proof. A fork that is proven exits 3, and so does a proof that is none."""
+    from konsil.trust.questions.forks import check_fork
+    from konsil.trust.questions.strangers import known, read_given
+
+    _tell_fork("fork", check_fork(read_given(file), known(genesis)), as_json=as_json)
+
+
+def _tell_fork(verb: str, found: ProvenFork, *, as_json: bool) -> None:
+    problem = (REFUSED, f"a fork is proven: {found.verdict}", "keep the file: it convinces anybody")
+    answer(verb, found.to_data(), found.lines(), as_json=as_json, problem=problem)
+
+
+def _raw(data: bytes) -> None:
+    """Bytes to stdout as they are, whatever its encoding."""
+    sys.stdout.flush()
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None:
+        sys.stdout.write(data.decode())
+    else:
+        binary.write(data)
+        binary.flush()
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = MappingProxyType(
+    {"prove": prove, "check": check, "fork": fork}
+)

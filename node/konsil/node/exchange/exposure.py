@@ -1,0 +1,95 @@
+"""Exposure: what a node writes down about a peer whose log has two histories, or owes an answer.
+
+A fork proof exposes its log for good: it goes into the ledger, where it convinces any stranger,
+and the peer is in quarantine until a person acts. An answer that is owed makes a peer suspect
+until it comes; that is no proof of anything, and costs nothing. Times in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from konsil.node.learning.memory import KIND
+from konsil.protocol.learning_bodies import TrustUpdate
+from konsil.protocol.node_bodies import PeerClear, PeerExposed, PeerSuspect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from konsil.node.exchange.watch import Watch
+    from konsil.node.learning.learner import Learner
+    from konsil.node.log import Log
+    from konsil.node.store.chronicle import Chronicle
+    from konsil.node.store.journal import Journal
+
+LOOK_EVERY_S = 10.0
+OWES = "consistency"
+"""What a suspect owes: the proof that two of its checkpoints belong together."""
+
+
+class Exposure:
+    """Who is exposed and who is suspect, as the ledger says it."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        chronicle: Chronicle,
+        watch: Watch,
+        journal: Journal,
+        clock_s: Callable[[], int],
+        log: Log,
+    ) -> None:
+        """Recalls what the ledger says; `clock_s` gives unix seconds."""
+        self._learner = learner
+        self._chronicle = chronicle
+        self._watch = watch
+        self._clock_s = clock_s
+        self._log = log
+        self._exposed: set[str] = set()
+        self._suspect: set[str] = set()
+        for entry in journal.entries():
+            body = entry.b
+            if isinstance(body, PeerExposed):
+                self._exposed.add(body.node)
+                watch.believe(body.node, journal.blobs.get(body.evidence))
+            elif isinstance(body, PeerSuspect):
+                self._suspect.add(body.node)
+            elif isinstance(body, PeerClear):
+                self._suspect.discard(body.node)
+
+    async def expose(self, node: str, proof: bytes) -> None:
+        """Write a fork proof down, once, and sit no more at one table with its author."""
+        async with self._learner.judging:
+            if node in self._exposed:
+                return
+            self._exposed.add(node)
+            trust_e9 = self._learner.memory.standing(node).trust_e9
+            evidence = await self._chronicle.put(proof)
+            await self._chronicle.append(
+                PeerExposed(node=node, kind="fork", evidence=evidence),
+                TrustUpdate(
+                    node=node,
+                    kind=KIND,
+                    art=None,
+                    old_e9=trust_e9,
+                    new_e9=trust_e9,
+                    cause="operator.quarantine",
+                    evidence=evidence,
+                ),
+            )
+            self._learner.memory.operate(node, "quarantined")
+        self._log.error("peer.exposed", node=node, evidence=evidence.hex())
+
+    async def run(self) -> None:
+        """Write down who owes an answer, and who gave it after all, until cancelled."""
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            for node, owes in self._watch.suspects(self._clock_s()).items():
+                if owes and node not in self._suspect:
+                    self._suspect.add(node)
+                    await self._chronicle.append(PeerSuspect(node=node, kind=OWES, evidence=None))
+                elif not owes and node in self._suspect:
+                    self._suspect.discard(node)
+                    await self._chronicle.append(PeerClear(node=node, kind=OWES, evidence=None))

@@ -1,0 +1,105 @@
+"""Use at the bedside: batches of decisions, and what people decided otherwise.
+
+The records of a batch never leave the hospital and may be erased. While they are here, in the
+home's `inference/<hex of the root>`, they must be those that the entry committed to. The file
+is a run of frames, u16 length ‖ record; a record is a map of `input` (digest), `output` (text),
+`salt` (16 bytes, never the same twice) and `ts` (unix milliseconds) in canonical encoding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from konsil.protocol import merkle, records
+from konsil.protocol.artifact import bucket
+from konsil.protocol.errors import EncodingRefused, RemoteError
+from konsil.protocol.fields import Count, Text
+from konsil.protocol.records import DigestField, SaltField
+from konsil.protocol.tiles import PREFIX_BYTES
+from konsil.trust.sources import read_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from konsil.protocol.office_bodies import HumanOverride, InferenceBatch
+    from konsil.trust.margin import Margin
+    from konsil.trust.structure import Place
+
+RECORDS = "inference"
+MAX_RECORDS_BYTES = 1 << 24
+"""Some hundred thousand uses: what an audit holds in memory at once."""
+
+
+class UseRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One use of a model: a commitment to what it saw, what it said, and when."""
+
+    input: DigestField
+    output: Text
+    salt: SaltField
+    ts: Count
+
+
+def write_records(items: list[UseRecord]) -> bytes:
+    """The bytes of a records file."""
+    packed = [records.pack(item) for item in items]
+    return b"".join(len(data).to_bytes(PREFIX_BYTES, "big") + data for data in packed)
+
+
+def read_records(data: bytes) -> list[tuple[UseRecord, bytes]]:
+    """The records in a file, each with its leaf hash. Raises `EncodingRefused`."""
+    found: list[tuple[UseRecord, bytes]] = []
+    offset = 0
+    while offset < len(data):
+        start = offset + PREFIX_BYTES
+        end = start + int.from_bytes(data[offset:start], "big")
+        if end > len(data):
+            raise EncodingRefused(f"records: cut short at offset {offset}")
+        packed = data[start:end]
+        found.append((records.unpack(packed, UseRecord), merkle.leaf_hash(packed)))
+        offset = end
+    if len({item.salt for item, _ in found}) != len(found):
+        raise EncodingRefused("records: a salt stands twice")
+    return found
+
+
+class Bedside:
+    """The batches of one log; `home` is where their records may lie."""
+
+    def __init__(self, margin: Margin, home: Path | None) -> None:
+        self._margin = margin
+        self._home = home
+        self._batches: dict[int, frozenset[bytes] | None] = {}
+
+    def batch(self, place: Place, body: InferenceBatch) -> None:
+        """A batch of uses, held against its records when they are here."""
+        self._batches[place.index] = None
+        if self._home is None:
+            return
+        path = self._home / RECORDS / body.root.hex()
+        try:
+            found = read_records(read_file(path, MAX_RECORDS_BYTES))
+            leaves = [leaf for _, leaf in found]
+            if merkle.root_of(leaves) != body.root:
+                raise EncodingRefused("records: they are not those that the entry commits to")
+            if body.count != bucket(len(found)):
+                raise EncodingRefused(f"records: {len(found)} instead of {body.count} or more")
+            if any(not body.from_ms <= item.ts <= body.to_ms for item, _ in found):
+                raise EncodingRefused("records: one is of another time")
+        except FileNotFoundError:
+            return  # erased, or kept elsewhere
+        except RemoteError as error:
+            self._margin.add("inference.root", place, error.message, path)
+            return
+        self._batches[place.index] = frozenset(leaves)
+
+    def override(self, place: Place, body: HumanOverride) -> None:
+        """A person decided otherwise than the model did in one record of a batch."""
+        if body.index not in self._batches:
+            self._margin.add("inference.root", place, f"entry {body.index} is no batch before it")
+            return
+        leaves = self._batches[body.index]
+        if leaves is not None and body.leaf not in leaves:
+            message = f"no record of the batch in entry {body.index} has this leaf hash"
+            self._margin.add("inference.root", place, message)

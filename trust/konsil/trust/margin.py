@@ -1,0 +1,51 @@
+"""The margin of one log: where its rules note what is wrong, and the blobs they look up there.
+
+Every rule gets the same margin, so that a finding always names file, offset and entry, and a
+blob that is missing is always told in the same words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from konsil.protocol.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from konsil.protocol.limits import Limits
+    from konsil.trust.report import Findings
+    from konsil.trust.sources import Blobs
+    from konsil.trust.structure import Place
+
+
+class Margin:
+    """Findings about the entries of one log, and the blobs that they name."""
+
+    def __init__(self, blobs: Blobs, findings: Findings, limits: Limits) -> None:
+        self.limits = limits
+        self._blobs = blobs
+        self._findings = findings
+
+    def add(self, code: str, place: Place, message: str, evidence: Path | None = None) -> None:
+        """Notes what is wrong with the entry at `place`."""
+        self._findings.add(
+            code, place.file, message, offset=place.offset, index=place.index, evidence=evidence
+        )
+
+    def blob(
+        self, place: Place, digest: bytes, what: str, *, limit: int | None = None
+    ) -> bytes | None:
+        """The blob that the entry at `place` names; None, with a finding, when it is not here."""
+        try:
+            data = self._blobs.get(digest, self.limits.entry_bytes if limit is None else limit)
+        except LimitExceeded as error:
+            self.add("layout.oversize", place, error.message)
+            return None
+        if data is None:
+            self.add("blob.missing", place, f"{what} ({digest.hex()}) is not here")
+        return data
+
+    def path(self, digest: bytes) -> Path | None:
+        """Where a blob lies; None when it is not here."""
+        return self._blobs.path(digest)

@@ -1,0 +1,194 @@
+"""A proof that an entry is in a log, made from the files of a home alone (tlog-proof@v1).
+
+The stored checkpoint signs for it: the cosigned one where it covers the entry, else the newest.
+No key is needed and nothing is written, so a node may run meanwhile. What is handed out was
+verified as a stranger would.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from konsil.protocol import cmp1, merkle, proof, tiles
+from konsil.protocol.checkpoint import Checkpoint
+from konsil.protocol.entries import Entry
+from konsil.protocol.errors import (
+    IncompleteError,
+    ManifestRefused,
+    RemoteError,
+    UsageError,
+    VerificationError,
+)
+from konsil.protocol.genesis import Author
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ModelBase,
+    ModelTrain,
+)
+from konsil.protocol.limits import DEFAULT_LIMITS, KIB, Limits
+from konsil.trust.layout import CHECKPOINT, COSIGNED, MAX_NOTE_BYTES
+from konsil.trust.questions.gathering import hex_start
+from konsil.trust.reading import keyring_of, walk_ledger
+from konsil.trust.sources import ledger_of, read_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from konsil.protocol.keyring import Keyring
+    from konsil.trust.structure import Place, Structure
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,14}")
+"""An index; more decimal digits, or a zero before others, begin a digest."""
+FILE_LIMITS = msgspec.structs.replace(DEFAULT_LIMITS, proof_bytes=256 * KIB)
+"""A proof as a file may carry the largest entry; on the wire it may not."""
+
+
+class Proven(msgspec.Struct, frozen=True, kw_only=True):
+    """A proof, and what it proves."""
+
+    author: Author
+    entry: Entry
+    head: Checkpoint
+    signed_by: str
+    """The file of the checkpoint: `cosigned` or `checkpoint`."""
+    data: bytes
+
+
+class _Log:
+    """One log as it was read: its tree, and its entries with where they lie."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder = folder
+        # Before the entries are read, so that these reach at least as far.
+        self.notes = {name: self._note(name) for name in (COSIGNED, CHECKPOINT)}
+        self.found: list[tuple[Place, Entry]] = []
+        self.structure, self.findings = walk_ledger(
+            folder,
+            lambda place, entry: self.found.append((place, entry)),
+            again=self.found.clear,
+            limits=limits,
+        )
+
+    def _note(self, name: str) -> bytes | None:
+        with suppress(FileNotFoundError, RemoteError):
+            return read_file(self.folder / name, MAX_NOTE_BYTES)
+        return None
+
+
+def prove(home: Path, word: str, *, limits: Limits = FILE_LIMITS) -> Proven:
+    """The proof of the entry that `word` names: an index, or the beginning of a digest.
+
+    Raises `UsageError`, `IncompleteError` for an entry that is not here or not signed for,
+    `VerificationError` when the files do not give a proof that verifies, `ConfigError` and
+    `StorageError`.
+    """
+    log = _Log(ledger_of(home), limits)
+    author = log.structure.author
+    if author is None:
+        raise VerificationError(
+            f"{log.folder}: no genesis entry says whose log this is", hint=_VERIFY
+        )
+    place, entry = _wanted(log, word)
+    try:
+        keys = keyring_of(author, (item for _, item in log.found))
+        name, note, head = _head(log, keys, place.index, limits)
+        data = _bytes_of(log, place, entry)
+        hashes = merkle.inclusion_proof(log.structure, place.index, head.size)
+        made = proof.Proof(index=place.index, hashes=tuple(hashes), checkpoint=note, extra=data)
+        merkle.verify_inclusion(
+            merkle.leaf_hash(data), place.index, head.size, made.hashes, head.root
+        )
+    except RemoteError as error:
+        raise VerificationError(
+            f"{log.folder}: entry {place.index} cannot be proven: {error.message}", hint=_VERIFY
+        ) from error
+    return Proven(author=author, entry=entry, head=head, signed_by=name, data=proof.encode(made))
+
+
+_VERIFY = "run: konsil audit verify"
+
+
+def _wanted(log: _Log, word: str) -> tuple[Place, Entry]:
+    """The entry that a person names."""
+    if _INDEX.fullmatch(word):
+        index, size = int(word), log.structure.size
+        for place, entry in log.found:
+            if place.index == index:
+                return place, entry
+        if index < size:
+            raise IncompleteError(
+                f"{log.folder}: the body of entry {index} cannot be read", hint=_VERIFY
+            )
+        raise IncompleteError(f"{log.folder}: there is no entry {index}, only {size} entries")
+    start = hex_start(word)
+    for digests in (_published, _made, _received):
+        named = [
+            item
+            for item in log.found
+            if any(digest.hex().startswith(start) for digest in digests(item[1]))
+        ]
+        if len(named) > 1:
+            indexes = ", ".join(str(place.index) for place, _ in named[:8])
+            raise UsageError(
+                f"{len(named)} entries are meant by {start}: {indexes}",
+                hint="name the one you want by its index",
+            )
+        if named:
+            return named[0]
+    raise IncompleteError(
+        f"{log.folder}: no entry publishes, makes or receives {start}",
+        hint="name an entry by its index; list them: konsil audit timeline",
+    )
+
+
+def _published(entry: Entry) -> tuple[bytes, ...]:
+    body = entry.b
+    return (body.art, body.env) if isinstance(body, ArtifactPublish) else ()
+
+
+def _made(entry: Entry) -> tuple[bytes, ...]:
+    body = entry.b
+    if isinstance(body, ModelBase):
+        return (body.model,)
+    return (body.out,) if isinstance(body, ModelTrain | ArtifactIntegrate) else ()
+
+
+def _received(entry: Entry) -> tuple[bytes, ...]:
+    body = entry.b
+    return (body.art, body.env) if isinstance(body, ArtifactReceive) else ()
+
+
+def _head(log: _Log, keys: Keyring, index: int, limits: Limits) -> tuple[str, bytes, Checkpoint]:
+    """The checkpoint that signs for entry `index`: its file, its note, and what it says."""
+    signed = 0
+    for name, note in log.notes.items():
+        if note is None:
+            continue
+        head = keys.open_checkpoint(note, limits=limits)
+        if head.size > log.structure.size:
+            raise ManifestRefused(f"{name} signs for {head.size} entries, which are not all here")
+        if head.size > index:
+            return name, note, head
+        signed = max(signed, head.size)
+    raise IncompleteError(
+        f"{log.folder}: entry {index} is beyond the checkpoint, which signs for {signed} entries",
+        hint="a running node signs it soon; one that is stopped, when it is started and stopped",
+    )
+
+
+def _bytes_of(log: _Log, place: Place, entry: Entry) -> bytes:
+    """The bytes of an entry: their canonical form is the only one, and the tree holds its hash."""
+    data = cmp1.encode(msgspec.to_builtins(entry, builtin_types=(bytes,)))
+    if merkle.leaf_hash(data) != _leaf(log.structure, place.index):
+        raise ManifestRefused("its bytes are not those of the tree")
+    return data
+
+
+def _leaf(structure: Structure, index: int) -> bytes:
+    return structure.leaves(index // tiles.WIDTH)[index % tiles.WIDTH]
