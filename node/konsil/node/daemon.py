@@ -28,6 +28,7 @@ from konsil.node.answers import Answers, Waiting
 from konsil.node.config import check_identity
 from konsil.node.control import Answer, serve_control
 from konsil.node.exchange.admission import Admitted, admit
+from konsil.node.exchange.asking import Lines
 from konsil.node.exchange.cosigning import Cosigning
 from konsil.node.exchange.dialling import Dialling
 from konsil.node.exchange.exposure import Exposure
@@ -73,7 +74,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from konsil.node.config import NodeConfig
-    from konsil.node.learning.shelf import Held
     from konsil.node.log import Log
     from konsil.node.paths import Home
     from konsil.protocol.identity import KeySet
@@ -113,16 +113,18 @@ class Daemon:
         self.chronicle = Chronicle(journal)
         witnessed = Witnessed(home.peers / WITNESSED)
         self.watch = Watch(self.roster, home.peers, witnessed, limits)
-        self.visits = Visits(transport, self.watch, self._expose, self._submit, now_s, limits, log)
+        lines = self._lines = Lines(transport, limits.message_bytes)
+        self.visits = Visits(lines, self.roster, self.watch, self._expose, now_s, limits, log)
         self.cosigning = Cosigning(
-            transport, self.roster, self.chronicle, self.watch, keys["wit"], self.visits.mirror,
-            self._expose, self._on_vouched, now_s, limits, log,
+            lines, self.roster, self.chronicle, self.watch, self._live, keys["wit"],
+            self.visits.mirror, self._expose, self._on_vouched, now_s, limits, log,
         )  # fmt: skip
-        self.mirroring = Mirroring(self.roster, journal, self.watch, self.visits.stir, limits, log)
+        self.mirroring = Mirroring(self.roster, journal, self.watch, self.visits.shown, limits, log)
         names = [member.name for member in config.members]
         graph = graph_of(names, config.overlay.edges)
         self._neighbour_count = len(graph[self.roster.me.name])
         self._dialling = Dialling(transport, self.roster, graph, jitter, log)
+        self._met: set[str] = set()
         self._linked = trio.Event()
         self._assembled = trio.Event()
         if self._neighbour_count == 0:
@@ -162,7 +164,9 @@ class Daemon:
         patience = math.inf if wait is None else wait
         if fresh:
             patience = min(patience, config.training.start_wait_s)
-        vouching = Vouching(self._transport, self.roster, self._journal, self._limits, self._log)
+        vouching = Vouching(
+            self._transport, self._lines, self.roster, self._journal, self._limits, self._log
+        )
         said = await vouching.run(self._neighbour_count, patience)
         boot = NodeBoot(
             software=sha256(version("konsil").encode()),
@@ -226,8 +230,9 @@ class Daemon:
             "herald": self._herald.run,
             "pulls": self._pull_when_ready,
             "learner": lambda: self.learner.run(self._linked),
-            "chronicle": lambda: self.chronicle.run(self._stir_all),
+            "chronicle": lambda: self.chronicle.run(self.cosigning.stir),
             "visits": self.visits.run,
+            "cosigning": self.cosigning.run,
             "suspicion": self._exposure.run,
         }
         async with trio.open_nursery() as nursery:
@@ -261,7 +266,7 @@ class Daemon:
     def _have(self) -> Have:
         live = self.links.live()
         return Have(
-            heads=self.shelf.heads(),
+            heads=tuple(head for head in self.shelf.heads() if self._released(head)),
             degree=len(live),
             neighbours=tuple(sorted(live)),
             learning=self.learner.learning,
@@ -273,30 +278,28 @@ class Daemon:
     def _tell(self) -> None:
         self.links.tell()
         self._herald.announce()
-        self._stir_all()
+        self.cosigning.stir()
 
     async def _expose(self, node: str, evidence: bytes) -> None:
         await self._exposure.expose(node, evidence)
 
-    async def _submit(self, member: Member) -> None:
-        await self.cosigning.submit(member)
+    def _live(self) -> list[Member]:
+        return [link.member for link in self.links.live().values()]
 
     def _on_vouched(self) -> None:
         """More of our log is held by somebody else: what was published under it may leave."""
         self.links.tell()
         self._herald.announce()
 
-    def _released(self, held: Held) -> bool:
+    def _released(self, head: Head) -> bool:
         """Whether somebody else holds the entries that an artifact's proof speaks of."""
-        if held.head.publisher != self.roster.me.node or self._neighbour_count == 0:
+        if head.publisher != self.roster.me.node or self._neighbour_count == 0:
             return True
+        held = self.shelf.get(head.env)
+        if held is None:
+            return False
         note = proof.decode(held.proof, limits=self._limits).checkpoint
         return self._journal.open_checkpoint(note).size <= self.cosigning.vouched
-
-    def _stir_all(self) -> None:
-        """Our log grew: every neighbour may mirror it, and vouch for it."""
-        for link in self.links.live().values():
-            self.visits.stir(link.member)
 
     def _wanted(self, publisher: str) -> bool:
         """Take artifacts of neighbours, unless an operator or a proof put them aside."""
@@ -317,7 +320,8 @@ class Daemon:
 
     def _on_heads(self, member: Member, said: Announcement) -> None:
         self.pulls.consider(member, said.heads)
-        self.visits.stir(member, [said.checkpoint])
+        self.visits.shown(member, [said.checkpoint])
+        self.visits.stir(member)
 
     def _on_links(self) -> None:
         """Links came, went, or told something: waiting rounds and pulls look again."""
@@ -325,6 +329,9 @@ class Daemon:
             self._linked.set()
         self.learner.arrivals.stir()
         self.pulls.stir()
+        if set(self.links.live()) - self._met:
+            self.cosigning.stir()
+        self._met = set(self.links.live())
 
     async def _pull_when_ready(self) -> None:
         await self.learner.ready.wait()

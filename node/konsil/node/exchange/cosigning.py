@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.exchange.asking import BROKEN, Line, calling
+from konsil.node.exchange.asking import BROKEN, Line
 from konsil.node.store.durable import replace
 from konsil.node.transports.transport import WITNESS_PROTOCOL
 from konsil.protocol import cosignature, witness
@@ -25,14 +25,15 @@ from konsil.trust import witnessing
 from konsil.trust.witnessing import Witness
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from konsil.node.exchange.asking import Lines
     from konsil.node.exchange.visits import Expose
     from konsil.node.exchange.watch import Watch
     from konsil.node.log import Log
     from konsil.node.roster import Roster
     from konsil.node.store.chronicle import Chronicle
-    from konsil.node.transports.transport import ByteStream, Transport
+    from konsil.node.transports.transport import ByteStream
     from konsil.protocol.identity import SigningKey
     from konsil.protocol.limits import Limits
     from konsil.protocol.members import Member
@@ -43,10 +44,11 @@ class Cosigning:
 
     def __init__(
         self,
-        transport: Transport,
+        lines: Lines,
         roster: Roster,
         chronicle: Chronicle,
         watch: Watch,
+        neighbours: Callable[[], Iterable[Member]],
         key: SigningKey,
         mirror: Callable[[Member], Awaitable[None]],
         expose: Expose,
@@ -55,12 +57,14 @@ class Cosigning:
         limits: Limits,
         log: Log,
     ) -> None:
-        """`mirror` makes us hold all that a member signed for; `clock_s` gives unix seconds."""
+        """`neighbours` are the live ones, `mirror` makes us hold all that a member signed for,
+        `on_vouched` is told when somebody vouched for more, `clock_s` gives unix seconds."""
         self._on_vouched = on_vouched
-        self._transport = transport
+        self._lines = lines
         self._roster = roster
         self._chronicle = chronicle
         self._watch = watch
+        self._neighbours = neighbours
         self._key = key
         self._mirror = mirror
         self._expose = expose
@@ -71,15 +75,18 @@ class Cosigning:
         """How many of our entries somebody else holds and vouches for."""
         self.vouched_note: bytes | None = None
         self._vouched: dict[str, int] = {}
+        self._asking: set[str] = set()
+        self._due: dict[str, Member] = {}
+        self._news = trio.Event()
         self._cosigned = b""
         self._collecting = trio.Lock()
 
     async def answer(self, peer: str, stream: ByteStream) -> None:
-        """Answer one request."""
+        """Answer the requests on one stream to its end."""
         member = self._roster.peer(peer)
         line = Line(stream, self._limits.message_bytes)
         try:
-            if member is not None:
+            while member is not None:
                 question = await line.question()
                 if self._watch.exposed(member.node) is None:
                     await self._mirror(member)
@@ -92,8 +99,8 @@ class Cosigning:
         except BROKEN as error:
             self._log.debug("witness.broken", peer=peer, reason=repr(error))
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(1.0):
-                await stream.aclose()
+            with trio.CancelScope(shield=True):
+                await line.aclose()
 
     def _decide(self, data: bytes, member: Member) -> witnessing.Answer:
         author = self._roster.author(member.node)
@@ -102,24 +109,50 @@ class Cosigning:
         who = Witness(name=self._origin(self._roster.me.node), key=self._key, readers=readers)
         return witnessing.answer(data, who, self._watch, self._clock_s, limits=self._limits)
 
-    async def submit(self, member: Member) -> None:
-        """Ask a neighbour to vouch for our newest checkpoint, unless it did.
+    def stir(self) -> None:
+        """Our log grew, or a neighbour came: somebody can vouch for more."""
+        self._due.update((member.node, member) for member in self._neighbours())
+        self._news.set()
+
+    async def run(self) -> None:
+        """Have the neighbours vouch for whatever we sign, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._news.wait()
+                self._news = trio.Event()
+                for member in [*self._due.values()]:
+                    if member.node not in self._asking:
+                        del self._due[member.node]
+                        self._asking.add(member.node)
+                        nursery.start_soon(self._ask, member)
+
+    async def _ask(self, member: Member) -> None:
+        """Have one neighbour vouch for all that is durable now, unless it does."""
+        try:
+            if self._vouched.get(member.node, 0) < self._chronicle.size:
+                await self._submit(member)
+        except RemoteError as error:
+            self._log.warning("cosigning.refused", peer=member.name, reason=error.message)
+        except BROKEN as error:
+            self._log.debug("cosigning.broken", peer=member.name, reason=repr(error))
+        finally:
+            self._asking.discard(member.node)
+            if member.node in self._due:
+                self._news.set()
+
+    async def _submit(self, member: Member) -> None:
+        """Ask a neighbour to vouch for a checkpoint over all that is durable.
 
         Raises one of `BROKEN`, or a `RemoteError`.
         """
-        note, size = await self._chronicle.checkpoint()
-        if self._vouched.get(member.node, 0) >= size:
-            return
-        longest = self._limits.message_bytes
-        async with calling(self._transport, member.peer, WITNESS_PROTOCOL, longest) as line:
-            old = self._vouched.get(member.node, 0)
-            said = await self._request(line, note, old, size)
-            known = said.known_size
-            if known is not None and known <= size:
-                async with calling(
-                    self._transport, member.peer, WITNESS_PROTOCOL, longest
-                ) as second:
-                    said = await self._request(second, note, known, size)
+        note, size = await self._chronicle.sign()
+        said = await self._request(member, note, self._vouched.get(member.node, 0), size)
+        known = said.known_size
+        if known is not None and known <= size:
+            said = await self._request(member, note, known, size)
+        known = said.known_size
+        if known is not None and known > size:
+            return  # it vouches for more already, in answer to another request of ours
         if said.status != COSIGNED:
             raise ManifestRefused(f"{member.name} does not cosign {size} entries: {said.status}")
         async with self._collecting:
@@ -129,10 +162,11 @@ class Cosigning:
             self.vouched, self.vouched_note = size, note
             self._on_vouched()
 
-    async def _request(self, line: Line, note: bytes, old: int, size: int) -> witness.Response:
+    async def _request(self, member: Member, note: bytes, old: int, size: int) -> witness.Response:
         proof = await self._chronicle.consistency(old, size) if 0 < old < size else []
         data = witness.encode_request(Request(old=old, proof=tuple(proof), note=note))
-        return witness.decode_response(await line.ask(data), limits=self._limits)
+        told = await self._lines.ask(member.peer, WITNESS_PROTOCOL, data)
+        return witness.decode_response(told, limits=self._limits)
 
     def _collect(self, note: bytes, lines: bytes) -> None:
         """Put cosignatures under our checkpoint; those under an older one are given up."""

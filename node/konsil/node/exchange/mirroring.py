@@ -69,8 +69,8 @@ class Mirroring:
         except BROKEN as error:
             self._log.debug("mirror.broken", peer=peer, reason=repr(error))
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(1.0):
-                await stream.aclose()
+            with trio.CancelScope(shield=True):
+                await line.aclose()
 
     def _answer(self, question: Question, asker: str) -> Answer:
         if isinstance(question, Seen):
@@ -94,15 +94,20 @@ class Mirroring:
         )
 
     def _kept_page(self, question: Ask, asker: str) -> Page:
-        """What we keep of another's log; its entries go to their author only."""
+        """What we keep of another's log; its entries go to their author only.
+
+        But its genesis entry goes to anybody, who cannot read its signatures without.
+        """
         kept = self._watch.kept(question.node)
-        leaves = self._watch.leaves(question.node, question.first, LEAVES)
+        own = asker == question.node
+        count = LEAVES if own else int(question.first == 0)
+        leaves = self._watch.leaves(question.node, question.first, count)
         return Page(
             note=kept.newest,
             held=kept.mirrored,
             size=kept.size,
             first=question.first,
-            frames=mirror.page(leaves) if asker == question.node else b"",
+            frames=mirror.page(leaves),
         )
 
     def _own_proof(self, question: Prove) -> Proven:

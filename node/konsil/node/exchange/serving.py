@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from konsil.node.log import Log
     from konsil.node.transports.transport import ByteStream
     from konsil.protocol.limits import Limits
+    from konsil.protocol.messages import Head
 
 AT_ONCE = 4
 """Transfers at once to one peer."""
@@ -40,7 +41,7 @@ class Serving:
     """Answers artifact streams."""
 
     def __init__(
-        self, shelf: Shelf, released: Callable[[Held], bool], limits: Limits, log: Log
+        self, shelf: Shelf, released: Callable[[Head], bool], limits: Limits, log: Log
     ) -> None:
         """`released` says whether an artifact may leave already, or its reader must come back."""
         self._shelf = shelf
@@ -111,7 +112,7 @@ class Serving:
     def _reply(self, machine: Serve, held: Held | None, peer: str) -> bytes:
         if held is None:
             return machine.missing()
-        if not self._released(held):
+        if not self._released(held.head):
             return machine.busy(SOON_MS)
         if self._open[peer] > AT_ONCE:
             return machine.busy(RETRY_MS)

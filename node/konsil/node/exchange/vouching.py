@@ -16,12 +16,13 @@ Times in seconds.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
-from konsil.node.exchange.asking import BROKEN, calling
+from konsil.node.exchange.asking import BROKEN
 from konsil.node.transports.transport import MIRROR_PROTOCOL
 from konsil.protocol import merkle, mirror
 from konsil.protocol.errors import (
@@ -34,6 +35,7 @@ from konsil.protocol.mirror import Ask, Leaf, Page, Prove, Proven
 from konsil.protocol.node_bodies import PeerSize, Span
 
 if TYPE_CHECKING:
+    from konsil.node.exchange.asking import Lines
     from konsil.node.log import Log
     from konsil.node.roster import Roster
     from konsil.node.store.journal import Journal
@@ -61,9 +63,16 @@ class Vouching:
     """Asks once, at the start; `run` returns when the log may be signed on."""
 
     def __init__(
-        self, transport: Transport, roster: Roster, journal: Journal, limits: Limits, log: Log
+        self,
+        transport: Transport,
+        lines: Lines,
+        roster: Roster,
+        journal: Journal,
+        limits: Limits,
+        log: Log,
     ) -> None:
         self._transport = transport
+        self._lines = lines
         self._roster = roster
         self._journal = journal
         self._limits = limits
@@ -116,16 +125,14 @@ class Vouching:
 
     async def _ask(self, member: Member) -> None:
         """One neighbour's answer; with it, if it holds more than we do, our missing leaves."""
-        longest = self._limits.message_bytes
-        async with calling(self._transport, member.peer, MIRROR_PROTOCOL, longest) as line:
-            first = self._journal.size
-            page = await self._page(line.ask, first)
-            newest = self._head(page.note)
-            if newest is not None:
-                self._hold_against(newest, page.note, member)
-            held = self._head(page.held)
-            if held is not None and held.size > self._journal.size:
-                await self._take(line.ask, page, held, member)
+        ask = partial(self._lines.ask, member.peer, MIRROR_PROTOCOL)
+        page = await self._page(ask, self._journal.size)
+        newest = self._head(page.note)
+        if newest is not None:
+            self._hold_against(newest, page.note, member)
+        held = self._head(page.held)
+        if held is not None and held.size > self._journal.size:
+            await self._take(ask, page, held, member)
         self._said[member.node] = 0 if newest is None else newest.size
 
     async def _page(self, ask: Asking, first: int) -> Page:

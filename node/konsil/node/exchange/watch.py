@@ -14,7 +14,7 @@ import msgspec
 
 from konsil.node.store.mirrors import SUFFIX, Mirror
 from konsil.protocol import checkpoint, fork, note
-from konsil.protocol.errors import ManifestRefused
+from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.mirror import MAX_NOTES, Leaf, Prove, Proven
 from konsil.trust import witnessing
 from konsil.trust.witnessing import Known, Newer, Sight
@@ -51,6 +51,7 @@ class Watch:
         self._states: dict[str, witnessing.Watch] = {}
         self._mirrors: dict[str, Mirror] = {}
         self._mirrored: dict[str, bytes] = {}
+        self._vouched: dict[str, Known] = {}
         for member in roster:
             if member.node != roster.me.node and roster.author(member.node) is not None:
                 self._state(member.node)
@@ -106,16 +107,31 @@ class Watch:
     def whose(self, data: bytes) -> str | None:
         """The other member whose checkpoint this says to be; None for one of ours.
 
-        Raises a `RemoteError` for what is no checkpoint, or that of a stranger.
+        Raises a `RemoteError` for what is no checkpoint, or that of no member.
         """
         origin = checkpoint.from_text(note.parse(data, limits=self._limits)[0]).origin
         node = origin.rpartition("/")[2]
         if node == self._roster.me.node:
             return None
-        author = self._roster.author(node)
-        if author is None or author.origin != origin:
-            raise ManifestRefused(f"a checkpoint of {origin}, whom we have not met")
+        if self._roster.node(node) is None or origin != f"{self._roster.consortium}/{node}":
+            raise ManifestRefused(f"a checkpoint of {origin}, who is no member")
         return node
+
+    def is_news(self, data: bytes) -> bool:
+        """Whether a checkpoint says more of a log than we hold, as far as one can tell unread."""
+        try:
+            node = self.whose(data)
+            head = checkpoint.from_text(note.parse(data, limits=self._limits)[0])
+        except RemoteError:
+            return False
+        with self._lock:
+            state = self._states.get(node) if node else None
+            if state is None or state.held is None:
+                return node is not None
+            mirror = self._mirrors[state.origin.rpartition("/")[2]]
+            if head.size <= mirror.size and mirror.root(head.size) == head.root:
+                return False
+            return state.fork is None and state.held.head != head
 
     def meet(self, node: str, data: bytes, *, due: int) -> Sight:
         """What follows from a checkpoint of `node`; a question is open until `due` (seconds).
@@ -156,19 +172,24 @@ class Watch:
         return self.reader(node)(data)
 
     def get(self, origin: str) -> Known | None:
-        """The newest checkpoint of a log that we vouched for or accepted."""
+        """The newest checkpoint of a log that we vouched for; after a restart, that we accepted."""
         with self._lock:
-            state = self._states.get(origin.rpartition("/")[2])
-            return None if state is None else state.held
+            return self._vouched.get(origin.rpartition("/")[2])
 
     def swap(self, origin: str, expected: Known | None, new: Known) -> bool:
-        """Make `new` the newest checkpoint of a log, durably, if `expected` still is."""
+        """Make `new` the newest that we vouched for, durably, if `expected` still is.
+
+        Raises `ManifestRefused` unless we hold what it signs for.
+        """
         node = origin.rpartition("/")[2]
         with self._lock:
-            state = self._state(node)
-            if state.held != expected:
+            mirror = self._mirrors.get(node)
+            if self._vouched.get(node) != expected:
                 return False
-            self._keep(node, msgspec.structs.replace(state, held=new))
+            if mirror is None or new.size > mirror.size or mirror.root(new.size) != new.head.root:
+                raise ManifestRefused(f"{new.size} entries of {origin} are not those we hold")
+            self._witnessed.add(new.note)
+            self._vouched[node] = new
             return True
 
     def believe(self, node: str, proof: bytes) -> None:
@@ -190,6 +211,8 @@ class Watch:
             newest = max(heads, key=lambda one: one[0].size, default=None)
             held = None if newest is None else Known(note=newest[1], head=newest[0])
             self._states[node] = witnessing.Watch(origin=author.origin, held=held)
+            if held is not None:
+                self._vouched[node] = held
             mirror = Mirror(
                 self._folder / f"{node}{SUFFIX}", {head.size: head.root for head, _ in heads}
             )

@@ -54,9 +54,15 @@ class Chronicle:
         """Where the ledger lies."""
         return self._journal.folder
 
-    async def checkpoint(self) -> tuple[bytes, int]:
-        """The last signed checkpoint note, and how many entries it covers."""
-        return await self._alone(lambda: (self._journal.checkpoint, self._journal.signed_size))
+    async def sign(self) -> tuple[bytes, int]:
+        """A checkpoint over all that is durable, signed now if needed, and how much that is."""
+
+        def signed() -> tuple[bytes, int]:
+            if self._journal.signed_size < self._journal.size:
+                self._journal.sign_checkpoint()
+            return self._journal.checkpoint, self._journal.signed_size
+
+        return await self._alone(signed)
 
     async def consistency(self, old: int, size: int) -> list[bytes]:
         """The consistency proof between two sizes of the log."""
