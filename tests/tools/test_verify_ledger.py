@@ -395,7 +395,7 @@ def test_a_missing_evaluation_is_incomplete(homes):
             blob.unlink()
             hidden += 1
     assert hidden
-    assert ours(homes[:1]) == (4, {"blob.missing"})
+    assert agreed(homes[:1]) == (4, {"blob.missing"})
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 600, 602, 603])

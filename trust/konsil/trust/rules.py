@@ -253,6 +253,8 @@ class History:
         fault = fault_of(body)
         if fault:
             self._margin.add("integrate.sum", place, fault)
+        for digest in (body.before, body.after):
+            self._margin.blob(place, digest, "the evaluation of a mix")
         self._known(place, body.base, "the model that others were mixed into")
         for part in body.parts:
             if part.node == self.node:
