@@ -40,7 +40,7 @@ from konsil.node.exchange.overlay import graph_of
 from konsil.node.exchange.pulls import Pulls
 from konsil.node.exchange.serving import Serving
 from konsil.node.exchange.visits import Visits
-from konsil.node.exchange.vouching import Vouching
+from konsil.node.exchange.vouching import Vouched, Vouching
 from konsil.node.exchange.watch import Watch
 from konsil.node.learning.learner import Learner, Neighbour
 from konsil.node.learning.memory import recall
@@ -143,8 +143,9 @@ class Daemon:
                 "dialling": self._dialling.run,
             }.items():
                 nursery.start_soon(supervise, name, service, self._log)
-            await self._vouch()
+            said = await self._vouch()
             await trio.to_thread.run_sync(self._assemble)
+            await self._log_boot(said)
             verbs |= self._answers().verbs()
             self._assembled.set()
             try:
@@ -157,7 +158,7 @@ class Daemon:
         await self.stop.wait()
         scope.cancel()
 
-    async def _vouch(self) -> None:
+    async def _vouch(self) -> Vouched:
         """Before the first signature: peers may hold more of our log than we do."""
         config, fresh = self._config, self._journal.size == 1
         wait = config.ledger.vouch_wait_s
@@ -167,7 +168,10 @@ class Daemon:
         vouching = Vouching(
             self._transport, self._lines, self.roster, self._journal, self._limits, self._log
         )
-        said = await vouching.run(self._neighbour_count, patience)
+        return await vouching.run(self._neighbour_count, patience)
+
+    async def _log_boot(self, said: Vouched) -> None:
+        """What the peers said of our log stands in it from now on."""
         boot = NodeBoot(
             software=sha256(version("konsil").encode()),
             size=self._journal.size,
