@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from konsil.protocol import artifact as artifact_module
 from konsil.protocol import envelope as dsse
 from konsil.protocol import jcs
 from konsil.protocol.artifact import (
@@ -35,7 +36,7 @@ from konsil.protocol.errors import (
     SignatureRefused,
 )
 from konsil.protocol.identity import SigningKey
-from konsil.protocol.limits import Limits
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 KEY = SigningKey.from_seed(b"a" * 32)
@@ -273,3 +274,33 @@ def test_golden_manifest():
     packed = dsse.pack(envelope)
     assert packed.hex() == golden["packed"]
     assert hashlib.sha256(packed).hexdigest() == golden["env"]
+
+
+PLAIN = msgspec.structs.replace(
+    ARTIFACT, coverage=Coverage(rows=10, classes=(), not_evaluated=("age",), tensors=())
+)
+
+
+def _careful_statement(artifact):
+    return artifact_module._careful(statement(artifact), DEFAULT_LIMITS)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_the_quick_reader_accepts_nothing_that_the_careful_one_refuses(draw):
+    """Bytes changed, doubled or taken out: whatever the quick way reads is read the same."""
+    data = bytearray(statement(PLAIN))
+    for _ in range(draw.draw(st.integers(0, 3))):
+        at = draw.draw(st.integers(0, len(data) - 1))
+        end = min(len(data), at + draw.draw(st.integers(0, 3)))
+        data[at:end] = draw.draw(
+            st.binary(max_size=4) | st.sampled_from([b" ", b"0", b"-0", b"1.0"])
+        )
+    quick = artifact_module._quick(bytes(data), DEFAULT_LIMITS)
+    if quick is not None:
+        assert quick == artifact_module._careful(bytes(data), DEFAULT_LIMITS)
+
+
+def test_what_we_write_is_read_the_quick_way():
+    assert artifact_module._quick(statement(PLAIN), DEFAULT_LIMITS) == _careful_statement(PLAIN)
+    assert artifact_module._quick(statement(ARTIFACT), DEFAULT_LIMITS) is None

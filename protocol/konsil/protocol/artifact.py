@@ -147,6 +147,10 @@ class _Statement(
     predicate: Artifact
 
 
+_DECODER = msgspec.json.Decoder(_Statement, strict=True)
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
+
 def statement(artifact: Artifact) -> bytes:
     """The bytes to sign: the in-toto statement of `artifact` as canonical JSON.
 
@@ -174,15 +178,36 @@ def read_statement(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Artifact:
     name, `LimitExceeded` beyond `limits`, and `ManifestRefused` when the manifest
     contradicts itself.
     """
-    value = jcs.parse(data, limits=limits, max_bytes=limits.envelope_bytes)
-    try:
-        document = msgspec.convert(value, _Statement, strict=True)
-    except msgspec.ValidationError as fault:
-        raise EncodingRefused(str(fault)) from None
+    document = _quick(data, limits) or _careful(data, limits)
     _check_frame(document)
     _check_bounds(document.predicate, limits)
     _check_sense(document.predicate)
     return document.predicate
+
+
+def _careful(data: bytes, limits: Limits) -> _Statement:
+    """The statement in canonical JSON; names what is wrong with any other."""
+    value = jcs.parse(data, limits=limits, max_bytes=limits.envelope_bytes)
+    try:
+        return msgspec.convert(value, _Statement, strict=True)
+    except msgspec.ValidationError as fault:
+        raise EncodingRefused(str(fault)) from None
+
+
+def _quick(data: bytes, limits: Limits) -> _Statement | None:
+    """The same some ten times faster, or None where only the careful way can tell.
+
+    Plain ASCII without escapes has one order of names and no text to object to; every integer
+    and text is bounded by its field; equal bytes prove the rest of the canonical form.
+    """
+    plain = data.isascii() and b"\\" not in data and b"\x7f" not in data
+    if not plain or len(data) > limits.envelope_bytes or limits != DEFAULT_LIMITS:
+        return None
+    try:
+        document = _DECODER.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return document if _ENCODER.encode(document) == data else None
 
 
 def seal(artifact: Artifact, key: SigningKey) -> Envelope:
