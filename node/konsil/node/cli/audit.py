@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from konsil.node.cli import audit_page, audit_proofs, audit_questions, output
+from konsil.node.cli import audit_page, audit_proofs, audit_questions, audit_redact, output
 from konsil.node.cli.audit_arguments import Homes, Json, distinct, problem, settled
 
 app = typer.Typer(no_args_is_help=True)
 
 
-for _group in (audit_questions, audit_proofs, audit_page):
+for _group in (audit_questions, audit_proofs, audit_page, audit_redact):
     for _name, _command in _group.COMMANDS.items():
         app.command(name=_name)(_command)
 

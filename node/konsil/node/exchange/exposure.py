@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.learning.memory import KIND
+from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
+from konsil.protocol.errors import IncompleteError, RemoteError
 from konsil.protocol.learning_bodies import TrustUpdate
 from konsil.protocol.node_bodies import PeerClear, PeerExposed, PeerSuspect
 
@@ -49,15 +50,30 @@ class Exposure:
         self._log = log
         self._exposed: set[str] = set()
         self._suspect: set[str] = set()
+        words: dict[str, str | None] = {}
         for entry in journal.entries():
             body = entry.b
             if isinstance(body, PeerExposed):
-                self._exposed.add(body.node)
-                watch.believe(body.node, journal.blobs.get(body.evidence))
+                words[body.node] = "quarantined"
+                self._recall(body, journal)
+            elif isinstance(body, TrustUpdate) and body.cause in OPERATOR_CAUSES:
+                words[body.node] = OPERATOR_CAUSES[body.cause]
             elif isinstance(body, PeerSuspect):
                 self._suspect.add(body.node)
             elif isinstance(body, PeerClear):
                 self._suspect.discard(body.node)
+        # A log that came back from peers may have lost the word that went with an exposure.
+        for node in words:
+            if words[node] == "quarantined":
+                learner.memory.operate(node, words[node])
+
+    def _recall(self, body: PeerExposed, journal: Journal) -> None:
+        """Take a fork proof of our own log up again; what is lost of it has to be met again."""
+        try:
+            self._watch.believe(body.node, journal.blobs.get(body.evidence))
+            self._exposed.add(body.node)
+        except (IncompleteError, RemoteError) as error:
+            self._log.warning("exposure.evidence_lost", node=body.node, reason=error.message)
 
     async def expose(self, node: str, proof: bytes) -> None:
         """Write a fork proof down, once, and sit no more at one table with its author."""

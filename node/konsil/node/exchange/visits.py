@@ -17,7 +17,7 @@ import trio
 from konsil.node.exchange.asking import BROKEN
 from konsil.node.transports.transport import MIRROR_PROTOCOL
 from konsil.protocol import mirror
-from konsil.protocol.errors import EncodingRefused, ManifestRefused, RemoteError
+from konsil.protocol.errors import EncodingRefused, LimitExceeded, ManifestRefused, RemoteError
 from konsil.protocol.mirror import Ask, Leaf, Page, Prove, Proven, Question, Seen
 from konsil.trust.witnessing import Forked, Newer
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 PAUSE_S = 2.0
 """Between two visits to one neighbour."""
+MAX_LEAVES, MAX_BYTES = 1 << 20, 256 << 20
+"""Leaves, and bytes of frames, that one mirroring takes: they are in memory until they verify."""
 OWED_S = 60
 """How long an answer may be owed before its log is suspect."""
 
@@ -164,6 +166,7 @@ class Visits:
                 return
             data, head = page.held, self._watch.open(node, page.held)
             leaves: list[Leaf] = []
+            taken_bytes = 0
             while len(leaves) < head.size - first:
                 if page.first != first + len(leaves):
                     raise EncodingRefused("another page than was asked for")
@@ -171,6 +174,9 @@ class Visits:
                 if not found:
                     raise ManifestRefused("a page without a leaf")
                 leaves += found
+                taken_bytes += len(page.frames)
+                if len(leaves) > MAX_LEAVES or taken_bytes > MAX_BYTES:
+                    raise LimitExceeded(f"{head.size - first} entries at once from {member.name}")
                 if len(leaves) < head.size - first:
                     page = await self._ask(member, Ask(node=node, first=first + len(leaves)), Page)
             try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from konsil.node.store.witnessed import Witnessed
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.fork import OpenHead
+    from konsil.protocol.genesis import Author
     from konsil.protocol.limits import Limits
 
 
@@ -205,8 +206,7 @@ class Watch:
 
     def _state(self, node: str) -> witnessing.Watch:
         if node not in self._states:
-            author = self._roster.author(node)
-            assert author is not None
+            author = self._known_author(node)
             heads = self._witnessed.heads(node)
             newest = max(heads, key=lambda one: one[0].size, default=None)
             held = None if newest is None else Known(note=newest[1], head=newest[0])
@@ -224,6 +224,11 @@ class Watch:
 
     def reader(self, node: str) -> OpenHead:
         """What verifies checkpoints of a member that we met."""
-        author = self._roster.author(node)
-        assert author is not None
+        author = self._known_author(node)
         return fork.open_with(origin=author.origin, key=author.keys["log"], limits=self._limits)
+
+    def _known_author(self, node: str) -> Author:
+        author = self._roster.author(node)
+        if author is None:
+            raise ManifestRefused(f"the genesis entry of {node} is not known here")
+        return author

@@ -112,6 +112,26 @@ class FileStore:
         self._checkpoint = data
         self._roll(wait=True)
 
+    def prune(self, index: int) -> None:
+        """Takes the body of entry `index` away, durably; its leaf hash stays.
+
+        Doing it twice is no harm. Raises `StorageError`.
+        """
+        with self._rolling, self._lock:
+            if index >= self._tail.start:
+                self._pending[index - self._tail.start] = b""
+                leaves = self._edge.slice(0, self._tail.start, len(self._pending)) or []
+                frames = tiles.frames(list(zip(self._pending, leaves, strict=True)))
+                fresh = TailFile.create(self.folder, self._tail.start, frames)
+                self._tail.close()
+                self._tail = fresh
+                return
+            number, place = divmod(index, tiles.WIDTH)
+            bodies = self._read_bundle(number)
+            bodies[place] = b""
+            replace(self.folder / tiles.bundle_path(number), tiles.bundle(bodies))
+            self._bundle = (-1, [])
+
     def close(self) -> None:
         """Closes the tail."""
         with self._lock:

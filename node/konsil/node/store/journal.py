@@ -21,11 +21,14 @@ from konsil.node.store.durable import storage_error, sync_folder
 from konsil.node.store.filestore import FileStore
 from konsil.node.store.lock import LOCK, take
 from konsil.node.store.recovery import recover
+from konsil.protocol import entries
 from konsil.protocol.entries import NO_CHARTER, Body, Entry
-from konsil.protocol.errors import ConfigError
+from konsil.protocol.errors import ConfigError, UsageError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.node_bodies import LogRedact
 from konsil.trust.ledger import Ledger
 from konsil.trust.ledger import Receipt as Receipt
+from konsil.trust.redaction import may_be_pruned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -172,6 +175,27 @@ class Journal:
         if self._trace:
             self._trace(f"append end {self.size}")
         return receipts
+
+    def redact(self, index: int, legal: str, authority: bytes) -> None:
+        """Logs that the body of entry `index` goes, and then takes it away.
+
+        `authority` commits to who ordered it. A stop in between leaves the body, and doing it
+        again takes it away. Raises `UsageError` for an entry that may not be pruned, and
+        `StorageError`.
+        """
+        found = next(iter(self.leaves(index, 1)), None)
+        if found is None or found.entry is None:
+            raise UsageError(f"entry {index}: there is no body here to redact")
+        frame = entries.peek(found.entry)
+        if not may_be_pruned(frame.t):
+            raise UsageError(
+                f"entry {index}: a {frame.t} entry may never be redacted",
+                hint="a stranger needs it to verify this ledger",
+            )
+        body = LogRedact(index=index, leaf=found.leaf, legal=legal, authority=authority)
+        if not any(isinstance(e.b, LogRedact) and e.b.index == index for e in self.entries()):
+            self.append([body])
+        self._store.prune(index)
 
     def sign_checkpoint(self) -> bytes:
         """Signs for every durable entry and moves full bundles out of the tail; the note."""

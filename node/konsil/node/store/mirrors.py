@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import storage_error, write_all
+from konsil.node.store.durable import storage_error, sync_folder, write_all
 from konsil.protocol import merkle, mirror, tiles
 from konsil.protocol.errors import ManifestRefused, RemoteError
 
@@ -97,12 +97,15 @@ class Mirror:
     def _write(self, data: bytes) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self._path.exists()
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 write_all(handle, data, self._end)
                 os.fdatasync(handle)
             finally:
                 os.close(handle)
+            if fresh:
+                sync_folder(self._path.parent)
         except OSError as error:
             raise storage_error(self._path, error) from error
 

@@ -13,7 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import replace, storage_error, write_all
+from konsil.node.store.durable import replace, storage_error, sync_folder, write_all
 from konsil.protocol import checkpoint, note
 from konsil.protocol.errors import RemoteError, VerificationError
 
@@ -99,6 +99,7 @@ class Witnessed:
     def _write(self, frame: bytes) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = not self._path.exists()
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.ftruncate(handle, self._end)
@@ -106,6 +107,8 @@ class Witnessed:
                 os.fdatasync(handle)
             finally:
                 os.close(handle)
+            if fresh:
+                sync_folder(self._path.parent)
         except OSError as error:
             raise storage_error(self._path, error) from error
 
