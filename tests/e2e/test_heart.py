@@ -72,9 +72,9 @@ def heart(data_folder, monkeypatch):
 
 
 @pytest.mark.slow
-async def test_two_splits_gain_from_the_network(heart, tmp_path):
-    found = [await learn(tmp_path / str(split), split) for split in (3, 7)]
-    assert mean(f["network"] for f in found) > mean(f["local"] for f in found)
+async def test_a_split_gains_from_the_network(heart, tmp_path):
+    found = await learn(tmp_path / "3", 3)
+    assert found["network"] > found["local"]
 
 
 @pytest.mark.exhaustive
