@@ -116,7 +116,7 @@ async def serve(home: Path, payload: Path) -> None:
     ours = Hospital(Home(home))
     held = await ours.publish(payload)
     transport = ours.transport(["/ip4/127.0.0.1/tcp/0"])
-    serving = Serving(ours.shelf, DEFAULT_LIMITS, LOG)
+    serving = Serving(ours.shelf, lambda _: True, DEFAULT_LIMITS, LOG)
 
     async def answer() -> None:
         async for arrived in transport.incoming:

@@ -133,7 +133,8 @@ class Vouching:
         held = self._head(page.held)
         if held is not None and held.size > self._journal.size:
             await self._take(ask, page, held, member)
-        self._said[member.node] = 0 if newest is None else newest.size
+        # What it mirrors it may believe a moment later.
+        self._said[member.node] = max((one.size for one in (newest, held) if one), default=0)
 
     async def _page(self, ask: Asking, first: int) -> Page:
         question = mirror.pack(Ask(node=self._roster.me.node, first=first))
