@@ -77,7 +77,7 @@ class Network:
                 self.scopes[name] = scope
                 await daemon.run(task_status=task_status)
         finally:
-            journal.close()
+            journal.close(sign=daemon.vouched)
             self.stopped[name].set()
 
     async def kill(self, name):

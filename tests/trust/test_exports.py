@@ -24,7 +24,6 @@ from konsil.protocol.artifact import ClassCoverage, PrivacySpent, open_sealed
 from konsil.protocol.errors import (
     ConfigError,
     IncompleteError,
-    StorageError,
     UsageError,
     VerificationError,
 )
@@ -430,7 +429,9 @@ def test_what_cannot_be_exported_is_one_clear_line(homes, tmp_path):
     run("openssf", *homes, fails=ConfigError)
     run("openssf-key", *homes, fails=ConfigError)
     run("prov", tmp_path / "none", fails=ConfigError)
-    run("prov", *homes, "-o", tmp_path, fails=StorageError)
+    run("prov", *homes, "-o", tmp_path, fails=UsageError)
+    run("prov", *homes, "-o", homes[0] / "ledger" / "x", fails=UsageError)
+    assert not (homes[0] / "ledger" / "x").exists()
     assert run("prov").exit_code == 2
     assert run("spdx", *homes).exit_code == 2
 

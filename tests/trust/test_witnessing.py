@@ -349,13 +349,14 @@ def test_silence_makes_suspect_and_a_late_answer_clears():
     assert not witnessing.settle(still, 12, TREE.consistency(9, 12), now=251)[0].suspect
 
 
-def test_open_questions_are_bounded_and_the_first_ones_stay():
+def test_open_questions_are_bounded_and_a_flood_hides_no_newest_one():
     state = Watch(origin=ORIGIN)
     for size in range(1, 30):
         state, _ = witnessing.watch(
             state, signed(TREE, size), OPEN, due=size, limits=Limits(head_history=4)
         )
-    assert [item.due for item in state.pending] == [2, 3, 4, 5]
+    assert [item.due for item in state.pending] == [26, 27, 28, 29]
+    assert state.suspect
 
 
 def test_a_fork_proof_from_anybody_is_believed_only_if_it_holds():

@@ -124,6 +124,8 @@ class Daemon:
         graph = graph_of(names, config.overlay.edges)
         self._neighbour_count = len(graph[self.roster.me.name])
         self._dialling = Dialling(transport, self.roster, graph, jitter, log)
+        self.vouched = False
+        """Whether the log may be signed on: our peers know of no newer state of it."""
         self._met: set[str] = set()
         self._linked = trio.Event()
         self._assembled = trio.Event()
@@ -144,6 +146,7 @@ class Daemon:
             }.items():
                 nursery.start_soon(supervise, name, service, self._log)
             said = await self._vouch()
+            self.vouched = True
             await trio.to_thread.run_sync(self._assemble)
             await self._log_boot(said)
             verbs |= self._answers().verbs()

@@ -60,6 +60,7 @@ async def _serve(home: Home, config: NodeConfig, log: Log) -> None:
 
     keys = load_keys(home.keys)
     journal = await trio.to_thread.run_sync(open_journal, home, config, keys, log)
+    daemon: Daemon | None = None
     try:
         transport = Libp2pTransport(
             keys["peer"].seed,
@@ -74,7 +75,7 @@ async def _serve(home: Home, config: NodeConfig, log: Log) -> None:
             await daemon.run()
             nursery.cancel_scope.cancel()
     finally:
-        journal.close()
+        journal.close(sign=daemon is not None and daemon.vouched)
     log.info("node.stopped")
 
 

@@ -232,8 +232,12 @@ def watch(
     if head.size in (0, held.size):
         return state, Same()
     if all(item.known.size != head.size for item in state.pending):
-        kept = (*state.pending, Pending(known=fresh, due=due))[: limits.head_history]
-        state = msgspec.structs.replace(state, pending=kept)
+        kept = (*state.pending, Pending(known=fresh, due=due))
+        # A flood pushes the oldest out, never the newest, and whoever floods is suspect.
+        flooded = len(kept) > limits.head_history
+        state = msgspec.structs.replace(
+            state, pending=kept[-limits.head_history :], suspect=state.suspect or flooded
+        )
     return state, _question(held, fresh)
 
 

@@ -67,6 +67,10 @@ def write(path: Path, data: bytes) -> None:
     """Write a file as a whole. Raises `UsageError` for a folder, and `StorageError`."""
     if path.is_dir():
         raise UsageError(f"{path}: is a folder", hint="name the file to write")
+    above = path.resolve().parents
+    homes = [one for one in above if (one / "ledger" / "checkpoint").exists()]
+    if homes or any((one / "checkpoint").exists() and one.name == "ledger" for one in above):
+        raise UsageError(f"{path}: lies in the home of a node", hint="write it somewhere else")
     replace(path, data)
 
 

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from konsil.node.cli import output
-from konsil.node.store.durable import storage_error
+from konsil.node.cli.audit_arguments import write
 from konsil.protocol.errors import ConfigError, UsageError
 from konsil.protocol.learning_bodies import ArtifactPublish
 
@@ -145,10 +145,7 @@ def _show(made: Document, out: Path | None) -> None:
 
 
 def _write(out: Path, data: bytes) -> None:
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise storage_error(out, error) from error
+    write(out, data)
 
 
 def _intoto(homes: Sequence[Path], chosen: Chosen) -> Document:

@@ -22,6 +22,7 @@ from konsil.protocol.cosignature import WitnessKey
 from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.witness import COSIGNED, Request
 from konsil.trust import witnessing
+from konsil.trust.layout import COSIGNED as COSIGNED_FILE
 from konsil.trust.witnessing import Witness
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Cosigning:
         if said.status != COSIGNED:
             raise ManifestRefused(f"{member.name} does not cosign {size} entries: {said.status}")
         async with self._collecting:
-            await trio.to_thread.run_sync(self._collect, note, said.body)
+            await trio.to_thread.run_sync(self._collect, note, said.body, member)
         self._vouched[member.node] = size
         if size > self.vouched:
             self.vouched, self.vouched_note = size, note
@@ -168,12 +169,17 @@ class Cosigning:
         told = await self._lines.ask(member.peer, WITNESS_PROTOCOL, data)
         return witness.decode_response(told, limits=self._limits)
 
-    def _collect(self, note: bytes, lines: bytes) -> None:
-        """Put cosignatures under our checkpoint; those under an older one are given up."""
+    def _collect(self, note: bytes, lines: bytes, member: Member) -> None:
+        """Put cosignatures under our checkpoint; those under an older one are given up.
+
+        Raises `ManifestRefused` when `member` itself is not among those who signed.
+        """
         same = self._cosigned.split(b"\n\n")[0] == note.split(b"\n\n")[0]
         base = self._cosigned if same else note
         merged = cosignature.merge(base, lines, self._witnesses(), limits=self._limits)
-        replace(self._chronicle.folder / "cosigned", merged)
+        if self._origin(member.node) not in cosignature.seen_by(merged, self._witnesses()):
+            raise ManifestRefused(f"{member.name} says that it cosigned, and did not")
+        replace(self._chronicle.folder / COSIGNED_FILE, merged)
         self._cosigned = merged
 
     def _witnesses(self) -> list[WitnessKey]:

@@ -101,10 +101,12 @@ class Visits:
         except BROKEN as error:
             self._log.debug("visit.broken", peer=member.name, reason=repr(error))
         finally:
-            await trio.sleep(PAUSE_S)
-            self._running.discard(member.node)
-            if member.node in self._due:
-                self._news.set()
+            try:
+                await trio.sleep(PAUSE_S)
+            finally:
+                self._running.discard(member.node)
+                if member.node in self._due:
+                    self._news.set()
 
     async def _visit(self, member: Member) -> None:
         told = await self._ask(member, Seen(notes=self._watch.newest_notes()), Seen)

@@ -78,6 +78,7 @@ class Vouching:
         self._limits = limits
         self._log = log
         self._said: dict[str, int] = {}
+        self._floor = journal.cosigned_size
         self._lost: list[Span] = []
         self._owed = 0
 
@@ -90,9 +91,9 @@ class Vouching:
         with trio.move_on_after(patience_s):
             enough = min(2, neighbours)
             deadline = float("inf")
-            while len(self._said) < enough and trio.current_time() < deadline:
+            while self._heard() < enough and trio.current_time() < deadline:
                 await self._round()
-                if self._said and deadline == float("inf"):
+                if self._heard() and deadline == float("inf"):
                     deadline = trio.current_time() + SECOND_OPINION_S
                 await trio.sleep(LOOK_S)
         await self._catch_up()
@@ -100,6 +101,10 @@ class Vouching:
             self._log.warning("ledger.unvouched", patience_s=patience_s)
         peers = [PeerSize(node=node, size=size) for node, size in sorted(self._said.items())]
         return Vouched(peers=peers, lost=self._lost)
+
+    def _heard(self) -> int:
+        """Neighbours that know at least what was cosigned; others cannot vouch for us."""
+        return sum(size >= self._floor for size in self._said.values())
 
     async def _catch_up(self) -> None:
         """Do not go on while less is here than we signed for."""
@@ -115,7 +120,7 @@ class Vouching:
     async def _round(self) -> None:
         for peer in self._transport.connected():
             member = self._roster.peer(peer)
-            if member is not None and member.node not in self._said:
+            if member is not None and self._said.get(member.node, -1) < self._floor:
                 try:
                     await self._ask(member)
                 except RemoteError as error:

@@ -139,6 +139,7 @@ class Watch:
 
         Raises a `RemoteError` for one that does not verify, and `StorageError`.
         """
+        data = self._bare(node, data)
         with self._lock:
             state = self._state(node)
             state, sight = witnessing.watch(
@@ -162,9 +163,19 @@ class Watch:
 
         Raises `ManifestRefused` when the leaves do not lead there, and `StorageError`.
         """
+        data = self._bare(node, data)
         with self._lock:
-            self._state(node)
-            self._mirrors[node].extend(leaves, head)
+            state = self._state(node)
+            mirror = self._mirrors[node]
+            mirror.extend(leaves, head)
+            # What was owed is answered by the leaves themselves, where they agree.
+            open_ = [
+                item
+                for item in state.pending
+                if item.known.size > mirror.size
+                or mirror.root(item.known.size) != item.known.head.root
+            ]
+            self._states[node] = msgspec.structs.replace(state, pending=tuple(open_))
             self._witnessed.add(data)
             self._mirrored[node] = data
 
@@ -226,6 +237,14 @@ class Watch:
         """What verifies checkpoints of a member that we met."""
         author = self._known_author(node)
         return fork.open_with(origin=author.origin, key=author.keys["log"], limits=self._limits)
+
+    def _bare(self, node: str, data: bytes) -> bytes:
+        """A checkpoint without the lines of others, which anybody may have written under it."""
+        author = self._known_author(node)
+        text, lines = note.parse(data, limits=self._limits)
+        key_id = note.NoteKey(author.origin, author.keys["log"]).key_id
+        own = [one.text for one in lines if (one.name, one.key_id) == (author.origin, key_id)]
+        return "".join((text, "\n", *own)).encode() if own else data
 
     def _known_author(self, node: str) -> Author:
         author = self._roster.author(node)

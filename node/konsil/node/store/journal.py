@@ -23,9 +23,10 @@ from konsil.node.store.lock import LOCK, take
 from konsil.node.store.recovery import recover
 from konsil.protocol import entries
 from konsil.protocol.entries import NO_CHARTER, Body, Entry
-from konsil.protocol.errors import ConfigError, UsageError
+from konsil.protocol.errors import ConfigError, RemoteError, UsageError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.node_bodies import LogRedact
+from konsil.trust.layout import COSIGNED
 from konsil.trust.ledger import Ledger
 from konsil.trust.ledger import Receipt as Receipt
 from konsil.trust.redaction import may_be_pruned
@@ -160,6 +161,14 @@ class Journal:
         return self._ledger.signed_size
 
     @property
+    def cosigned_size(self) -> int:
+        """How many entries the cosigned checkpoint beside the ledger covers; 0 without one."""
+        try:
+            return self.open_checkpoint((self.folder / COSIGNED).read_bytes()).size
+        except (OSError, RemoteError):
+            return 0
+
+    @property
     def checkpoint(self) -> bytes:
         """The last signed checkpoint note."""
         return self._store.checkpoint or self.sign_checkpoint()
@@ -233,12 +242,17 @@ class Journal:
         """The entries from `start` on."""
         return self._ledger.entries(start)
 
-    def close(self) -> None:
-        """Signs for every entry, closes the files and gives the lock back; once is enough."""
+    def close(self, *, sign: bool = True) -> None:
+        """Signs for every entry, closes the files and gives the lock back; once is enough.
+
+        Without `sign` nothing is signed: whoever does not know that this is the newest copy
+        of the log must not.
+        """
         if self._lock < 0:
             return
         try:
-            self._ledger.sign_checkpoint()
+            if sign:
+                self._ledger.sign_checkpoint()
         finally:
             self._store.close()
             os.close(self._lock)

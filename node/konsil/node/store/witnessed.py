@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from konsil.node.store.durable import replace, storage_error, sync_folder, write_all
 from konsil.protocol import checkpoint, note
 from konsil.protocol.errors import RemoteError, VerificationError
+from konsil.protocol.tiles import ZERO_FILL_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,12 +80,14 @@ class Witnessed:
         while self._end < len(data):
             start = self._end + PREFIX_BYTES
             end = start + int.from_bytes(data[self._end : start], "big") + HASH_BYTES
-            if end > len(data):
+            if end > len(data) or not any(data[self._end :]):
                 return  # a write that a crash cut short: nobody was answered
             body = data[start : end - HASH_BYTES]
             frame = self._frame(body)
             try:
                 if frame != data[self._end : end]:
+                    if end == len(data) and data.endswith(bytes(ZERO_FILL_BYTES)):
+                        return  # the size reached the disk, the content did not
                     raise VerificationError(
                         f"{self._path}: offset {self._end}: does not follow what stands before it",
                         hint="put the file back from a backup, or move it away to start afresh",
