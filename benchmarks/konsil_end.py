@@ -21,7 +21,6 @@ import trio
 
 from benchmarks.measure import peak, reset_peak, resident
 from konsil.node.config import NodeConfig, read_config
-from konsil.node.daemon import open_journal
 from konsil.node.exchange.admission import Admitted, admit
 from konsil.node.exchange.pulls import Pulls
 from konsil.node.exchange.serving import Serving
@@ -30,6 +29,7 @@ from konsil.node.learning.memory import Memory
 from konsil.node.learning.press import Press
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.node.learning.worker_messages import Opened
+from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.roster import Roster
 from konsil.node.store.blobs import BlobStore
@@ -85,7 +85,7 @@ class Hospital:
         self.blobs.put_file(payload, release)
         chronicle = Chronicle(self.journal)
         press = Press(
-            self.roster, self.keys["art"], self.blobs, chronicle, self.shelf, DEFAULT_LIMITS,
+            self.roster, self.blobs, chronicle, self.shelf, DEFAULT_LIMITS,
             lambda: None, LOG,
         )  # fmt: skip
         memory = Memory()
@@ -150,10 +150,10 @@ async def pull(home: Path, offer: dict[str, str]) -> None:
     ends: list[float] = []
     figures: dict[str, float] = {}
 
-    def judge(wanted: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
+    async def judge(wanted: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
         return admit(
-            wanted, sealed, proof, holder=holder, roster=ours.roster, shelf=ours.shelf,
-            opened=OPENED, limits=DEFAULT_LIMITS,
+            wanted, sealed, proof, holder=holder, roster=ours.roster, mirrored=0,
+            shelf=ours.shelf, opened=OPENED, limits=DEFAULT_LIMITS,
         )  # fmt: skip
 
     async def take(_head: Head, admitted: Admitted, path: Path) -> None:

@@ -12,11 +12,13 @@ It checks files, entries, keys, checkpoints, blobs, envelopes, receipts, mixes (
 in float64 by the `array` module, some million values a second) and lineage, and holds the homes
 against each other. Not judged here, and said so in the output: what lies in trust evidence, the
 rules of the office (privacy, policy, deployment, withdrawal, redaction, charters, members, the
-bedside), `peers/witness.log` and mirrors.
+bedside), the times in cosignatures, records of use, and in a mirror what no accepted checkpoint
+covers.
 
 Exit codes: 0 verified, 1 rules of conduct broken, 2 usage, 3 does not verify (tampering, fork,
-rollback), 4 incomplete, 5 no such home, 6 a file cannot be read. 3 wins over 4, and 4 over 1.
-With `--fork`: 0 when the file proves that the owner of the log signed two histories, else 3.
+rollback), 4 incomplete, 6 a file cannot be read. 3 wins over 4, and 4 over 1. A path that does not
+exist is usage. With `--fork`: 0 when the file proves that the owner of the log signed two
+histories, else 3.
 """
 
 from __future__ import annotations
@@ -50,18 +52,26 @@ CONDUCT, INCOMPLETE, TAMPERED = 1, 4, 3
 EXITS = {
     CONDUCT: "entry.time publish.sequence integrate.unlogged lineage.gap lineage.reused "
     "others.time",
-    INCOMPLETE: "tail.torn bundle.missing tile.missing blob.missing entry.pruned",
+    INCOMPLETE: "tail.torn bundle.missing tile.missing blob.missing entry.pruned entry.lost "
+    "peers.unknown cosigned.unknown integrate.unreplayed",
     TAMPERED: "layout.stray layout.missing layout.oversize tail.corrupt bundle.corrupt "
     "tile.mismatch entry.encoding entry.position entry.genesis entry.salt key.change boot.state "
     "checkpoint.corrupt checkpoint.rollback checkpoint.root blob.corrupt publish.envelope "
     "publish.equivocation peer.accusation receive.envelope receive.proof integrate.sum "
-    "integrate.replay lineage.cycle others.fork others.rollback others.unpublished",
+    "integrate.replay lineage.cycle others.fork others.rollback others.unpublished "
+    "peers.witnessed peers.mirror peers.genesis cosigned.corrupt",
 }
+ON_WHAT_WAS_BEFORE = ("integrate.unlogged", "lineage.gap", "entry.pruned")
+"""What may only seem so behind an entry that cannot be read."""
+ON_KEYS = ("checkpoint.corrupt", "key.change", "publish.envelope", "receive.envelope",
+           "receive.proof")  # fmt: skip
 NOT_JUDGED = (
     "trust evidence (trust.*, integrate.weight)",
     "the office (privacy.*, policy.*, deploy.*, withdraw.*, redact.*, charter.*, member.*, "
     "inference.*)",
-    "peers/witness.log and mirrors",
+    "the times in cosignatures (cosigned.time)",
+    "what a mirror holds beyond every accepted checkpoint, and files of other names in peers/",
+    "entries after the last checkpoint (checkpoint.behind)",
 )
 EXIT_OF = {code: number for number, codes in EXITS.items() for code in codes.split()}
 
@@ -88,8 +98,8 @@ class Oversized(Refused):
     """A file that is larger than any genuine one."""
 
 
-class NoSuchHome(Exception):
-    """A folder that was named and does not exist."""
+class NoSuchPath(Exception):
+    """Something that was named and does not exist."""
 
 
 # --- findings ---------------------------------------------------------------------------------
@@ -657,6 +667,14 @@ class Author:
             raise Refused("signed by a revoked key")
         return key
 
+    def believes(self, data: bytes) -> bool:
+        """Whether a checkpoint still counts: a key that was revoked later says nothing."""
+        try:
+            self.open_head(data)
+        except Refused:
+            return False
+        return True
+
     def open_head(self, data: bytes, own: bool = False) -> Note:
         """A checkpoint of this author's log; nobody else may have signed an own stored one."""
         note = read_note(data)
@@ -720,6 +738,7 @@ FOLDERS = re.compile(
 FILES = re.compile(
     f"(?P<tail>tail[.](?P<start>0|[1-9][0-9]{{0,18}}))|tile/(?P<level>entries|[0-7])/{NUMBER}"
     "|blobs/sha256/(?P<ab>[0-9a-f]{2})/(?P<blob>(?P=ab)[0-9a-f]{62})|LOCK|checkpoint|cosigned"
+    "|index[.]sqlite"
 )
 
 
@@ -777,12 +796,18 @@ def scan(root: Path, verdict: Verdict) -> Layout:
 
 @dataclass
 class Slot:
-    """One place of a log: its bytes (nil: missing, empty: pruned), its leaf hash, its file."""
+    """One place of a log: its bytes (nil: missing, empty: pruned), its leaf hash, its file.
+
+    `fault` says what is wrong with a frame; `rival` is what stands there instead of an entry with
+    this hash.
+    """
 
     data: bytes | None
     leaf: bytes | None
     file: Path
     offset: int | None = None
+    fault: str = ""
+    rival: bytes = b""
 
 
 def read_tail(data: bytes, file: Path) -> tuple[list[Slot], int | None]:
@@ -818,6 +843,109 @@ def whole_frame_ends(data: bytes, start: int) -> bool:
     return False
 
 
+def tail_or_rescue(data: bytes, file: Path, first: int) -> tuple[list[Slot], int | None]:
+    """The frames of a tail, damaged or not."""
+    try:
+        return read_tail(data, file)
+    except Refused:
+        return rescue(data, file, first)
+
+
+MAP_OF_SEVEN = b"\x87\xa1b"
+"""An entry is a map of seven pairs, and the key of the first is `b`."""
+SEARCH_BYTES, FAULTS, GUESSES = 64 << 20, 64, 6
+
+
+def rescue(data: bytes, file: Path, first: int) -> tuple[list[Slot], int | None]:
+    """A tail of which a frame is wrong, read around it; the offset of a torn frame as well."""
+    slots: list[Slot] = []
+    at, purse = 0, SEARCH_BYTES
+    while True:
+        good, at = sound(data, at, file)
+        slots += good
+        if at == len(data):
+            return slots, None
+        resume, purse = next_sound(data, at, purse)
+        if resume is None or sum(slot.fault != "" for slot in slots) >= FAULTS:
+            break
+        number = position_of(data, resume) - first - len(slots)
+        slots += split_gap(data, at, resume, max(number, 1), file)
+        at = resume
+    ending = len(data) - len(data.rstrip(b"\0")) >= 8
+    begin, more = at, []
+    while at < len(data) and len(more) < FAULTS:
+        end = at + 34 + int.from_bytes(data[at : at + 2], "big")
+        if data[-32:] == leaf_of(data[at + 2 : -32]):
+            return slots + more + [judged_frame(data, at, len(data), file)], None
+        if end > len(data) or (ending and end > len(data.rstrip(b"\0"))):
+            if len(more) > 1 and not ending:
+                return [*slots, judged_frame(data, begin, len(data), file)], None
+            return slots + more, at
+        more.append(judged_frame(data, at, end, file))
+        at = end
+    return slots + more, None
+
+
+def sound(data: bytes, at: int, file: Path) -> tuple[list[Slot], int]:
+    """The frames that match their hashes; one without a body counts if such a one follows it."""
+    found: list[Slot] = []
+    certain = (0, at)
+    while at + 34 <= len(data):
+        end = at + 34 + int.from_bytes(data[at : at + 2], "big")
+        body, leaf = data[at + 2 : end - 32], data[end - 32 : end]
+        if end > len(data) or (body and leaf_of(body) != leaf):
+            break
+        found.append(Slot(body, leaf, file, at + 2))
+        at = end
+        if body or (end == len(data) and any(leaf)):
+            certain = (len(found), at)
+    return found[: certain[0]], certain[1]
+
+
+def next_sound(data: bytes, at: int, purse: int) -> tuple[int | None, int]:
+    """The offset of the next frame with an entry that matches its hash; hashing costs."""
+    mark = data.find(MAP_OF_SEVEN, at + 36)
+    while mark != -1 and purse > 0:
+        end = mark + int.from_bytes(data[mark - 2 : mark], "big")
+        if end + 32 <= len(data):
+            purse -= end - mark
+            if data[end : end + 32] == leaf_of(data[mark:end]):
+                return mark - 2, purse
+        mark = data.find(MAP_OF_SEVEN, mark + 1)
+    return None, purse
+
+
+def position_of(data: bytes, at: int) -> int:
+    """The index that the entry of a sound frame names, or -1."""
+    try:
+        return read_entry(data[at + 2 : at + 2 + int.from_bytes(data[at : at + 2], "big")]).index
+    except Refused:
+        return -1
+
+
+def split_gap(data: bytes, at: int, end: int, number: int, file: Path) -> list[Slot]:
+    """The frames between two sound ones, of which so many are missing."""
+    found: list[Slot] = []
+    number = number if 34 * number <= end - at else 1
+    while number > 1:
+        after = at + 34 + int.from_bytes(data[at : at + 2], "big")
+        if after + 34 * (number - 1) > end:
+            text = f"the next {number} frames run into each other"
+            return found + [Slot(None, None, file, at + 2, text) for _ in range(number)]
+        found.append(judged_frame(data, at, after, file))
+        at, number = after, number - 1
+    return [*found, judged_frame(data, at, end, file)]
+
+
+def judged_frame(data: bytes, at: int, end: int, file: Path) -> Slot:
+    """A frame with known ends, and what is wrong with it."""
+    body, leaf = data[at + 2 : end - 32], data[end - 32 : end]
+    text = "" if int.from_bytes(data[at : at + 2], "big") == len(body) else "its length is wrong"
+    if not body or leaf_of(body) == leaf:
+        return Slot(body, leaf, file, at + 2, text)
+    return Slot(None, leaf, file, at + 2, text or "it does not match its hash", body)
+
+
 def read_bundle(data: bytes, file: Path) -> list[Slot]:
     """The 256 entries of a bundle."""
     found, at = [], 0
@@ -849,15 +977,46 @@ class Log:
         start = self.begin()
         for number in range(start // WIDTH):
             self.slots += self.group(number)
+        self.damaged = False
+        """whether a tail is, so that what cannot be read is no other history"""
         if start in layout.tails:
             self.slots += self.tail(start, newest=True)
-        leaves = [slot.leaf for slot in self.slots]
+        leaves = self.settle()
         self.tree = Tree([one for one in leaves if one]) if all(leaves) else None
         self.check_ahead(start)
         self.check_upper(start)
         for older in layout.tails:
             if older < start:
                 self.check_older(older)
+
+    def settle(self) -> list[bytes | None]:
+        """The leaf hashes; of a damaged frame its own or that of its bytes, by the signed root."""
+        leaves = [slot.leaf for slot in self.slots]
+        odd = [at for at, slot in enumerate(self.slots) if slot.rival]
+        size, root = self.claimed()
+        within = [at for at in odd if at < size][:GUESSES]
+        unknown: list[bytes | None] = [None for _ in leaves]
+        if not odd:
+            return leaves
+        if not all(leaves[:size]) or size > len(leaves):
+            return unknown
+        for choice in range(1 << len(within)):
+            taken = [at for bit, at in enumerate(within) if choice >> bit & 1]
+            rivals = {at: leaf_of(self.slots[at].rival) for at in taken}
+            tried = [rivals.get(at, leaf) for at, leaf in enumerate(leaves)]
+            if Tree([one for one in tried[:size] if one]).root(size) == root:
+                for at, leaf in rivals.items():
+                    self.slots[at].data, self.slots[at].leaf = self.slots[at].rival, leaf
+                return tried if within == odd else unknown
+        return unknown
+
+    def claimed(self) -> tuple[int, bytes]:
+        """Size and root in the checkpoint, whoever signed it: it only settles doubts here."""
+        try:
+            note = read_note(read_file(self.layout.named["checkpoint"], NOTE_BYTES))
+        except (KeyError, Refused):
+            return 0, b""
+        return note.size, note.root
 
     def begin(self) -> int:
         """Where the newest tail begins that something leads up to, or where one is missing."""
@@ -893,8 +1052,14 @@ class Log:
         try:
             slots, torn = read_tail(data, path)
         except Refused as error:
-            self.verdict.add("tail.corrupt", path, str(error), index=start)
-            return []
+            slots, torn = rescue(data, path, start)
+            self.damaged = self.damaged or newest
+            for at, slot in enumerate(slots, start):
+                if slot.fault and slot.offset is not None:
+                    self.verdict.add("tail.corrupt", path, slot.fault, offset=slot.offset - 2,
+                                     index=at)  # fmt: skip
+            if not any(slot.fault for slot in slots):
+                self.verdict.add("tail.corrupt", path, str(error), index=start)
         if torn is not None and newest:
             text = "the last frame is torn"
             self.verdict.add("tail.torn", path, text, offset=torn, index=start + len(slots))
@@ -1120,6 +1285,13 @@ def open_proof(data: bytes, author: Author) -> tuple[Entry, int, Note]:
     return entry, index, note
 
 
+def ascending(lost: list[Body], size: int) -> bool:
+    """Whether spans of lost entries lie below `size`, none of them empty, in order and apart."""
+    starts, ends = [one["first"] for one in lost], [one["last"] for one in lost]
+    apart = all(end < start for end, start in zip(ends, starts[1:], strict=False))
+    return apart and all(map(int.__le__, starts, ends)) and max(ends, default=-1) < size
+
+
 # --- one home ---------------------------------------------------------------------------------
 
 
@@ -1146,6 +1318,8 @@ class Home:
         self.check_lock()
         self.log = Log(self.layout, root, verdict)
         self.entries: dict[int, Entry] = {}
+        self.away: frozenset[int] = frozenset()
+        """entries whose bodies a start counts as lost"""
         self.author: Author | None = None
         self.signed = 0
         self.read_entries()
@@ -1161,6 +1335,10 @@ class Home:
         """each model that this log made, and from what; one from nothing else is a base"""
         self.sent: dict[bytes, frozenset[bytes]] = {}
         self.unchecked = self.replayed = self.not_replayed = 0
+        self.unproven: list[int] = []
+        """mixes of which a payload is missing"""
+        self.witnessed: list[tuple[Note, str]] = []
+        """checkpoints of other logs that were accepted here, and where they stand"""
 
     def check_lock(self) -> None:
         """The lock holds no bytes."""
@@ -1174,7 +1352,19 @@ class Home:
 
     def note(self, code: str, index: int, text: str) -> None:
         """A finding about an entry."""
+        if (code in ON_WHAT_WAS_BEFORE and self.holes(index)) or self.excused(code):
+            return
         self.verdict.add(code, self.log.slots[index].file, text, **self.place(index))
+
+    def holes(self, index: int) -> bool:
+        """Whether an entry up to this one cannot be read, which is a finding already."""
+        gone = (slot.data is None for slot in self.log.slots[: index + 1])
+        return any(gone) or min(self.away, default=index + 1) <= index
+
+    def excused(self, code: str) -> bool:
+        """Whether the keys that it would take to say so changed in an entry that is damaged."""
+        odd = (slot.rival for slot in self.log.slots if slot.data is None)
+        return code in ON_KEYS and any(b"key.r" in data for data in odd)
 
     def read_entries(self) -> None:
         """Every entry in itself, and against those before it."""
@@ -1198,7 +1388,9 @@ class Home:
             newest = max(newest, entry.time)
             self.entries[index] = entry
             self.found(index, entry)
-        if self.author is None:
+        told = any(EXIT_OF[one.code] == TAMPERED for one in self.verdict.findings)
+        gone = told and self.log.slots and self.log.slots[0].data is None
+        if self.author is None and not gone:
             self.verdict.add("entry.genesis", self.path / "ledger", "no valid genesis entry")
 
     def found(self, index: int, entry: Entry) -> None:
@@ -1220,21 +1412,29 @@ class Home:
             here = (index, tree.root(index) if tree else entry.body["root"])
             if (entry.body["size"], entry.body["root"]) != here:
                 self.note("boot.state", index, "not the size and root of the entries before it")
+            if not ascending(entry.body["lost"], entry.body["size"]):
+                self.note("boot.state", index, "it counts as lost what cannot be")
 
     def check_pruned(self) -> None:
         """A body that is not here was redacted, or was lost and is counted as that."""
         excused: set[tuple[int, bytes]] = set()
         lost: list[Body] = []
+        away: list[int] = []
         for entry in self.entries.values():
             if entry.type == "log.redact":
                 excused.add((entry.body["index"], entry.body["leaf"]))
-            elif entry.type == "node.boot":
+            elif entry.type == "node.boot" and ascending(entry.body["lost"], entry.body["size"]):
                 lost += entry.body["lost"]
         for index, slot in enumerate(self.log.slots):
             if slot.data != b"" or (index, slot.leaf) in excused:
                 continue
-            if not any(one["first"] <= index <= one["last"] for one in lost):
+            if any(one["first"] <= index <= one["last"] for one in lost):
+                away.append(index)
+            else:
                 self.note("entry.pruned", index, "its body is gone, and nothing says why")
+        if away:
+            self.note("entry.lost", away[0], f"{len(away)} bodies from here on never came back")
+        self.away = frozenset(away)
 
     def check_head(self, name: str) -> None:
         """A stored checkpoint is signed by the owner, and of these entries."""
@@ -1248,12 +1448,15 @@ class Home:
         try:
             head = self.author.open_head(read_file(path, NOTE_BYTES), own=name == "checkpoint")
         except Refused as error:
-            self.verdict.add("checkpoint.corrupt", path, str(error))
+            if not self.excused("checkpoint.corrupt"):
+                self.verdict.add(f"{name}.corrupt", path, str(error))
             return
         self.signed = max(self.signed, head.size)
         if head.size > len(log.slots):
             text = f"signed for {head.size} entries; {len(log.slots)} are here"
             self.verdict.add("checkpoint.rollback", path, text)
+        elif log.tree is None and log.damaged:
+            return
         elif log.tree is None or log.tree.root(head.size) != head.root:
             text = f"the first {head.size} entries are not those that were signed for"
             self.verdict.add("checkpoint.root", path, text)
@@ -1294,11 +1497,14 @@ class Home:
         return None
 
 
-# --- what the entries of a home claim ---------------------------------------------------------
+# --- what a home keeps of others --------------------------------------------------------------
 
 
 def known_authors(homes: list[Home]) -> dict[str, Author]:
-    """Everybody whose genesis entry is here; key changes are known of those whose home is."""
+    """Everybody whose genesis entry is here, with the changes of keys that are shown.
+
+    They are in the home of the author, and else in what others mirror of its log.
+    """
     found: dict[str, Author] = {}
     for home in homes:
         for path in listing(home.path / "peers", ".*[.]genesis"):
@@ -1306,8 +1512,183 @@ def known_authors(homes: list[Home]) -> dict[str, Author]:
                 author = Author(read_entry(read_file(path, ENTRY_BYTES)))
             except Refused:
                 continue
-            found[author.node] = author
+            follow(author, path.with_suffix(".mirror"))
+            known = found.get(author.node)
+            if known is None or changes(author) > changes(known):
+                found[author.node] = author
     return found | {home.author.node: home.author for home in homes if home.author}
+
+
+def changes(author: Author) -> int:
+    """How often a key of the author changed."""
+    return sum(map(len, author.spans.values()))
+
+
+def follow(author: Author, mirror: Path) -> None:
+    """Take over every good change of keys that a mirror shows."""
+    try:
+        slots, _ = tail_or_rescue(read_file(mirror, TAIL_BYTES), mirror, 0)
+    except (OSError, Refused):
+        return
+    for index, slot in enumerate(slots):
+        if slot.data and b"key.r" in slot.data:
+            try:
+                entry = read_entry(slot.data)
+                if entry.type in ("key.rotate", "key.revoke"):
+                    author.change(index, entry.type, entry.body)
+            except Refused:
+                continue
+
+
+def check_cosigners(home: Home, authors: dict[str, Author]) -> None:
+    """Every line under the cosigned checkpoint is the log's own, or a known member's, and good."""
+    path, owner = home.layout.named.get("cosigned"), home.author
+    if path is None or owner is None:
+        return
+    try:
+        note = read_note(read_file(path, NOTE_BYTES))
+    except Refused:
+        return
+    own = {key_id(owner.origin, 1, key) for _, key in owner.spans["log"]}
+    strangers = 0
+    for name, material in note.lines:
+        if name == owner.origin and material[:4] in own:
+            continue
+        member = authors.get(name.rpartition("/")[2])
+        spans = member.spans["wit"] if member and member.origin == name else []
+        fitting = [key for _, key in spans if key_id(name, 4, key) == material[:4]]
+        seconds = int.from_bytes(material[4:12], "big")
+        claim = f"cosignature/v1\ntime {seconds}\n{note.text}".encode()
+        if not fitting:
+            strangers += 1
+        elif len(material) != 76 or seconds >> 63 or not signed(fitting[0], material[12:], claim):
+            home.verdict.add("cosigned.corrupt", path, f"the line of {name} does not verify")
+            return
+    if strangers:
+        text = f"{strangers} lines by whom nothing here makes known"
+        home.verdict.add("cosigned.unknown", path, text)
+
+
+class Keepsakes:
+    """The folder `peers/` of a home, held against what the members signed."""
+
+    def __init__(self, home: Home, authors: dict[str, Author], early: frozenset[bytes]) -> None:
+        self.early = early
+        """what had been accepted before any log was read: a log that grows meanwhile is no liar"""
+        self.folder, self.verdict, self.authors = home.path / "peers", home.verdict, authors
+        self.witnessed = home.witnessed
+        self.roots: dict[str, dict[int, bytes]] = {}
+
+    def judge(self) -> None:
+        """Look at every file of a kind that the specification names."""
+        try:
+            names = sorted(os.listdir(self.folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if "witness.log" in names:
+            self.held(self.folder / "witness.log", "peers.witnessed", self.record)
+        for name in names:
+            path = self.folder / name
+            form = re.fullmatch("([a-z2-7]{32})[.](genesis|mirror)", name)
+            if form is None:
+                if name.endswith((".genesis", ".mirror")):
+                    self.verdict.add("peers.genesis", path, "no member has this name")
+            elif form[2] == "genesis":
+                self.held(path, "peers.genesis", self.card)
+            else:
+                self.held(path, "peers.mirror", self.mirror)
+
+    def held(self, path: Path, code: str, look: Callable[[Path], None]) -> None:
+        """Look at one file; what is refused is a finding."""
+        try:
+            look(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # What is a link, a folder or a device cannot even be opened as a file.
+            if os.path.isfile(path) and not os.path.islink(path):
+                raise
+            self.verdict.add(code, path, error.strerror or "not a file")
+        except Refused as error:
+            self.verdict.add(code, path, str(error))
+
+    def card(self, path: Path) -> None:
+        """A genesis entry is that of the member in the name of its file."""
+        node = Author(read_entry(read_file(path, ENTRY_BYTES))).node
+        if node != path.stem:
+            raise Refused(f"the genesis entry of {node}")
+
+    def record(self, path: Path) -> None:
+        """What was accepted chains, and was signed."""
+        notes, torn = read_chain(read_file(path, RECORD_BYTES))
+        for at, data in notes:
+            try:
+                note = read_note(data)
+                author = self.authors.get(note.origin.rpartition("/")[2])
+                keys = [] if author is None else [key for _, key in author.spans["log"]]
+                if author is None or author.origin != note.origin:
+                    keys = []
+                if signers(note, note.origin, keys)[0]:
+                    self.roots.setdefault(note.origin.rpartition("/")[2], {})[note.size] = note.root
+                    if author and data in self.early and author.believes(data):
+                        self.witnessed.append((note, f"{path}, offset {at}"))
+                else:
+                    text = f"nothing here makes known who signs for {note.origin}"
+                    self.verdict.add("peers.unknown", path, text, offset=at)
+            except Refused as error:
+                self.verdict.add("peers.witnessed", path, str(error), offset=at)
+        if torn is not None:
+            self.verdict.add("peers.witnessed", path, "the chain is broken", offset=torn)
+
+    def mirror(self, path: Path) -> None:
+        """A copy of a log matches its hashes and leads to what was signed, as far as it goes."""
+        data = read_file(path, TAIL_BYTES)
+        if path.stem not in self.authors:
+            text = "nothing here makes known whose log this is"
+            self.verdict.add("peers.unknown", path, text)
+            return
+        slots, _ = read_tail(data, path)
+        tree = Tree([slot.leaf for slot in slots if slot.leaf])
+        for size, root in sorted(self.roots.get(path.stem, {}).items()):
+            if size <= len(slots) and tree.root(size) != root:
+                raise Refused(f"its first {size} entries are not what was signed")
+
+
+RECORD_BYTES = 64 << 20
+
+
+def accepted_by_now(home: Path) -> frozenset[bytes]:
+    """The checkpoints of others that a home has accepted, whoever signed them."""
+    try:
+        notes, _ = read_chain(read_file(home / "peers" / "witness.log", RECORD_BYTES))
+    except (OSError, Refused):
+        return frozenset()
+    return frozenset(data for _, data in notes)
+
+
+def read_chain(data: bytes) -> tuple[list[tuple[int, bytes]], int | None]:
+    """The notes of a record of accepted checkpoints, and where it stops being a chain."""
+    notes: list[tuple[int, bytes]] = []
+    before, at = bytes(32), 0
+    while at < len(data) and any(data[at:]):
+        end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+        if end + 32 > len(data):
+            sums = hashlib.sha256(b"\2" + before)
+            for stop in range(at + 2, min(len(data) - 32, at + 65_537) + 1):
+                if sums.digest() == data[stop : stop + 32]:
+                    return notes, at
+                sums.update(data[stop : stop + 1])
+            return notes, None
+        after = sha256(b"\2" + before + data[at + 2 : end])
+        if after != data[end : end + 32]:
+            unwritten = end + 32 == len(data) and not any(data[-8:])
+            return notes, None if unwritten else at
+        notes.append((at, data[at + 2 : end]))
+        before, at = after, end + 32
+    return notes, None
+
+
+# --- what the entries of a home claim ---------------------------------------------------------
 
 
 class Claims:
@@ -1452,7 +1833,7 @@ class Claims:
         if not replay:
             return
         if not all(art in self.payloads for art, _ in pairs):
-            home.not_replayed += 1
+            home.unproven.append(index)
             return
         try:
             if total != UNIT_E9:
@@ -1637,13 +2018,20 @@ def compare(homes: list[Home], verdict: Verdict) -> None:
             for owner in homes:
                 if owner.author and owner.author.node == receipt.body["publisher"]:
                     compare_receipt(owner, receipt)
+        for note, where in home.witnessed:
+            for owner in homes:
+                if owner.author and owner.author.origin == note.origin:
+                    compare_head(owner, note.size, note.root, where)
     check_numbers(homes, verdict)
+    check_absent(homes, verdict)
     check_cycles(homes, verdict)
 
 
 def compare_copies(one: Home, other: Home) -> None:
     """Two copies of one log agree as far as both go."""
     size = min(len(one.log.slots), len(other.log.slots))
+    if any(home.log.tree is None and home.log.damaged for home in (one, other)):
+        return
     trees = [home.log.tree for home in (one, other)]
     roots = {tree.root(size) if tree else b"" for tree in trees}
     if b"" in roots or len(roots) > 1:
@@ -1652,17 +2040,27 @@ def compare_copies(one: Home, other: Home) -> None:
         one.note("others.fork", index, f"{other.path} holds another entry here")
 
 
+def compare_head(owner: Home, size: int, root: bytes, where: str) -> bool:
+    """A log goes as far as its owner signed for, and leads there to the same root."""
+    log, path = owner.log, owner.path / "ledger"
+    if size > len(log.slots):
+        text = f"signed for {size} entries ({where}); {len(log.slots)} are here"
+        owner.verdict.add("others.rollback", path, text)
+        return False
+    if log.tree is None and log.damaged:
+        return False
+    if log.tree is None or log.tree.root(size) != root:
+        text = f"signed for {size} other entries ({where})"
+        owner.verdict.add("others.fork", path, text)
+        return False
+    return True
+
+
 def compare_receipt(owner: Home, receipt: Receipt) -> None:
     """A log holds what its owner signed for when a peer received from it."""
-    body, log, path = receipt.body, owner.log, owner.path / "ledger"
+    body = receipt.body
     where = f"entry {receipt.entry.index} of {receipt.file}"
-    if body["size"] > len(log.slots):
-        text = f"signed for {body['size']} entries ({where}); {len(log.slots)} are here"
-        owner.verdict.add("others.rollback", path, text)
-        return
-    if log.tree is None or log.tree.root(body["size"]) != body["root"]:
-        text = f"signed for {body['size']} other entries ({where})"
-        owner.verdict.add("others.fork", path, text)
+    if not compare_head(owner, body["size"], body["root"], where):
         return
     entry = owner.entries.get(body["index"])
     if entry is None:
@@ -1682,6 +2080,18 @@ def check_numbers(homes: list[Home], verdict: Verdict) -> None:
             if seen.setdefault(key, env) != env:
                 text = f"{key[0]} signed another artifact as number {key[2]} of {key[1]}"
                 verdict.add("publish.equivocation", path, text, index=index)
+
+
+def check_absent(homes: list[Home], verdict: Verdict) -> None:
+    """Receipts of somebody whose home is not here tell of one log only."""
+    here = {home.author.node for home in homes if home.author}
+    seen: dict[tuple[str, int], bytes] = {}
+    for home in homes:
+        for receipt in home.receipts:
+            who, size, root = (receipt.body[one] for one in ("publisher", "size", "root"))
+            if who not in here and seen.setdefault((who, size), root) != root:
+                text = f"{who} signed for {size} other entries elsewhere"
+                verdict.add("others.fork", receipt.file, text, index=receipt.entry.index)
 
 
 def check_cycles(homes: list[Home], verdict: Verdict) -> None:
@@ -1738,6 +2148,9 @@ def fork_shown(data: bytes, author: Author) -> tuple[Note, Note]:
 
 def judge_fork(path: Path, genesis: Path) -> int:
     """Print what a fork proof shows; 0 when it holds, else 3."""
+    for given in (path, genesis):
+        if not given.exists():
+            raise NoSuchPath(f"{given}: there is no such file; check the path")
     try:
         author = Author(read_entry(read_file(genesis, ENTRY_BYTES)))
         a, b = fork_shown(read_file(path, 4 * NOTE_BYTES + 1), author)
@@ -1754,7 +2167,7 @@ def judge_fork(path: Path, genesis: Path) -> int:
 def read_home(path: Path, verdict: Verdict) -> Home:
     """A home verified in itself; read again while its files move under the reader's hands."""
     if not path.is_dir():
-        raise NoSuchHome(f"{path}: there is no such home")
+        raise NoSuchPath(f"{path}: there is no such home; name the home of a node")
     if not (path / "ledger").is_dir():
         raise OSError(f"{path}: there is no ledger here")
     for _ in range(8):
@@ -1772,23 +2185,36 @@ def read_home(path: Path, verdict: Verdict) -> Home:
 def verify(paths: list[Path], replay: bool = False) -> tuple[Verdict, list[Home]]:
     """Everything about these homes, by themselves and together."""
     verdict = Verdict()
+    early = {path: accepted_by_now(path) for path in paths}
     homes = [read_home(path, verdict) for path in paths]
     authors = known_authors(homes)
     payloads = {digest: path for home in homes for digest, path in home.payloads.items()}
     for home in homes:
         Claims(home, authors, payloads).judge(replay)
+        Keepsakes(home, authors, early[home.path]).judge()
+        check_cosigners(home, authors)
         count, opaque = len(home.log.slots), sum(not one.known for one in home.entries.values())
         text = f"{home.path}: {count} entries, {home.signed} signed for, {opaque} of unknown types"
         text += f", {home.unchecked} receipts of unknown publishers not checked"
         verdict.notices.append(text)
         if replay:
-            text = f"{home.path}: {home.replayed} mixes computed again, {home.not_replayed} not"
-            verdict.notices.append(f"{text} (a part is missing, or not a number)")
+            told(home)
     compare(homes, verdict)
     if len(homes) == 1:
         verdict.notices.append("not checked against others")
     verdict.notices += [f"not judged here: {what}" for what in NOT_JUDGED]
     return verdict, homes
+
+
+def told(home: Home) -> None:
+    """How many mixes were computed again, of how many; one that cannot be is a finding."""
+    missing, odd = len(home.unproven), home.not_replayed
+    text = f"{home.path}: {home.replayed} of {home.replayed + missing + odd} mixes computed again"
+    text += f"; {odd} give no number that can be compared" if odd else ""
+    home.verdict.notices.append(text)
+    if missing:
+        text = f"{missing} mixes were not computed again: payloads of theirs are not here"
+        home.note("integrate.unreplayed", home.unproven[0], text)
 
 
 def report(verdict: Verdict, as_json: bool) -> None:
@@ -1819,15 +2245,17 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if bool(given.fork) != bool(given.genesis) or bool(given.homes) == bool(given.fork):
         parser.error("name homes, or --fork and --genesis")
+    if len({os.path.realpath(home) for home in given.homes}) != len(given.homes):
+        parser.error("a home is named twice; name every home once")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if given.fork:
             return judge_fork(given.fork, given.genesis)
         verdict, _ = verify(given.homes, given.replay)
-    except NoSuchHome as error:
+    except NoSuchPath as error:
         print(printable(str(error)), file=sys.stderr)
-        return 5
+        return 2
     except (OSError, Refused) as error:
         print(printable(str(error)), file=sys.stderr)
         return 6

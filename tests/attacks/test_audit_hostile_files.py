@@ -89,9 +89,9 @@ def as_socket(path):
 
 
 @pytest.mark.parametrize("make", [as_fifo, as_endless, as_giant, as_socket])
-def test_a_peer_file_that_is_no_file_is_left_out(homes, make):
+def test_a_peer_file_that_is_no_file_is_found_and_never_read(homes, make):
     make(homes[0] / "peers" / f"{'a' * 32}.genesis")
-    assert found(*homes) == (0, set())
+    assert found(*homes) == (3, {"peers.genesis"})
     assert audit("lineage", *homes).returncode == 0
 
 
@@ -173,11 +173,11 @@ def test_a_home_whose_own_name_is_no_text_is_told(homes):
 def test_a_missing_home_whose_name_is_no_text_is_told(tmp_path):
     nowhere = os.fsencode(tmp_path) + b"/\xff\n\x1b[2Jgraz: verified"
     done = audit("verify", nowhere, encoding="utf-8:strict")
-    assert (done.returncode, done.stdout) == (5, b"")
+    assert (done.returncode, done.stdout) == (2, b"")
     (line,) = done.stderr.splitlines()
     assert b"\x1b" not in line
     done = audit("verify", nowhere, "--json", encoding="utf-8:strict")
-    assert json.loads(done.stdout)["error"]["code"] == "configuration"
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
 
 
 def test_the_ellipsis_of_a_message_needs_no_unicode_terminal(homes):
@@ -196,7 +196,7 @@ def test_a_name_cannot_forge_a_line_or_command_a_terminal(homes):
     done = audit("verify", *homes)
     assert done.returncode == 3
     lines = (done.stdout + done.stderr).decode().splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(line.isprintable() for line in lines)
     assert not any(line.startswith("bern (aaaaaaaa)") for line in lines)
 
@@ -262,13 +262,13 @@ def test_what_may_not_be_read_is_a_storage_error_in_one_line(homes, tmp_path, na
         assert line.startswith("konsil: ")
 
 
-def test_a_home_that_cannot_be_is_a_configuration_error(tmp_path):
+def test_a_home_that_cannot_be_is_an_error_of_usage(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("x")
     for home in ("nowhere", "x" * 300, "loop", "loop/bern", "file", "file/bern"):
         for verb in ("verify", "lineage"):
             done = audit(verb, tmp_path / home)
-            assert done.returncode == 5, done
+            assert done.returncode == 2, done
             (line,) = done.stderr.decode().splitlines()
             assert "there is no such home" in line
 

@@ -44,7 +44,7 @@ async def shown(net, half):
 
 
 @pytest.mark.slow
-async def test_a_split_view_ends_in_a_proof_at_the_first_honest_edge(tmp_path, nursery):
+async def test_a5_a_split_view_ends_in_a_proof_at_the_first_honest_edge(tmp_path, nursery):
     net = Network(tmp_path, nursery, LEFT + RIGHT + LIAR, edges=EDGES, rounds=1, patience_s=0.5)
     shutil.copytree(tmp_path / LIAR, tmp_path / "other")
     await shown(net, LEFT)

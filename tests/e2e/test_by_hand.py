@@ -136,7 +136,7 @@ def test_status(running, homes):
         "name", "node_id", "peer_id", "consortium", "phase", "round", "rounds", "model",
         "metrics", "task_error", "neighbours", "ledger", "worker", "bytes_sent",
         "bytes_received", "artifacts", "received", "rejected", "integrated", "addresses",
-        "uptime_s",
+        "uptime_s", "waiting",
     }  # fmt: skip
     assert (data["name"], data["phase"], data["round"]) == ("bern", "idle", ROUNDS)
     assert data["neighbours"] == ["graz", "ulm"]

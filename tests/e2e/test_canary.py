@@ -23,10 +23,11 @@ from homes import free_ports
 from konsil.knowledge import TaskConfig
 from konsil.knowledge.task import load_factory
 from konsil.node.config import read_config
-from konsil.node.daemon import Daemon, open_journal
+from konsil.node.daemon import Daemon
 from konsil.node.init import create_home, member_table, node_toml
 from konsil.node.keys import load_keys
 from konsil.node.log import open_log
+from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.transports.libp2p_noise import MemberSession
 from konsil.node.transports.libp2p_transport import Libp2pTransport
@@ -157,7 +158,7 @@ class Watched:
             transport = Libp2pTransport(
                 keys["peer"].seed, config.node.listen, peers, "c/heads", tap=tap, log=log
             )
-        self.daemons[name] = Daemon(home, config, keys, journal, transport, log)
+        self.daemons[name] = Daemon(home, config, journal, transport, log)
         try:
             await self.daemons[name].run(task_status=task_status)
         finally:

@@ -44,7 +44,7 @@ def other(name="graz", node=NODE, peer=PEER):
     return OTHER.format(name=name, node=node, peer=peer)
 
 
-# --- the command line: 2, and homes that are none: 5 -----------------------------------------
+# --- the command line, and homes that are none: 2 --------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -83,19 +83,20 @@ def test_an_unknown_command_points_to_the_list_of_commands():
         ["node", "stop"],
         ["artifact", "show", "ab"],
         ["artifact", "export", "--out", "out"],
+        ["audit", "redact", "3", "--legal", "gdpr17", "--authority", "x"],
     ],
 )
 def test_a_home_that_does_not_exist(tmp_path, line):
     nowhere = tmp_path / "nowhere"
     line = [*line[:2], str(nowhere), *line[2:]]
     done = konsil(*line)
-    assert (done.code, done.out) == (5, "")
+    assert (done.code, done.out) == (2, "")
     assert str(nowhere) in done.complaint
     assert not nowhere.exists()
     if line[1] != "run":
         done = konsil(*line, "--json")
-        assert done.code == 5
-        assert done.envelope(".".join(line[:2]))["error"]["code"] == "configuration"
+        assert done.code == 2
+        assert done.envelope(".".join(line[:2]))["error"]["code"] == "usage"
 
 
 def test_init_never_touches_what_is_there(home, tmp_path):

@@ -14,7 +14,7 @@ from ledgers import consortium, tail_of, two
 from typer.testing import CliRunner
 
 from konsil.node.cli import audit, audit_arguments
-from konsil.protocol.errors import ConfigError, IncompleteError, StorageError, UsageError
+from konsil.protocol.errors import IncompleteError, StorageError, UsageError
 from konsil.trust.report import Finding, LedgerSummary, Report
 
 KONSIL = Path(sys.executable).parent / "konsil"
@@ -54,7 +54,7 @@ def test_verified_homes_exit_0(homes):
     result = run("verify", *homes, "--replay", "--strict")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0].startswith("bern (")
-    assert "1 mixes computed again: verified" in result.stdout
+    assert "1 of 1 mixes computed again: verified" in result.stdout
     value = data_of(run("verify", *homes, "--replay", "--json"), "verify")
     assert [item["name"] for item in value["data"]["ledgers"]] == ["bern", "graz"]
     assert all(item["verified"] for item in value["data"]["ledgers"])
@@ -115,10 +115,17 @@ def test_usage_and_storage(homes, tmp_path):
     assert run("verify").exit_code == 2
     run("verify", homes[0], homes[0], fails=UsageError)
     run("verify", homes[0], str(Path(homes[0]) / ".." / "bern"), fails=UsageError)
-    run("verify", str(tmp_path / "nothing"), fails=ConfigError)
+    run("verify", str(tmp_path / "nothing"), fails=UsageError)
     run("verify", str(tmp_path), fails=StorageError)
-    run("lineage", str(tmp_path / "nothing"), fails=ConfigError)
+    run("lineage", str(tmp_path / "nothing"), fails=UsageError)
     run("lineage", *homes, "--model", "ff" * 32, fails=IncompleteError)
+    run("lineage", *homes, "--model", "no digest", fails=UsageError)
+    run("lineage", *homes, "--steps", fails=UsageError)
+    run("lineage", *homes, "--json", "--format", "dot", fails=UsageError)
+    run("export", "prov", *homes, "--model", "xyz", fails=UsageError)
+    run("export", "prov", *homes, homes[0], fails=UsageError)
+    run("export", "prov", str(tmp_path / "nothing"), fails=UsageError)
+    run("export", "prov", *homes, "-o", str(tmp_path / "no" / "x"), fails=UsageError)
     assert run("lineage", *homes, "--format", "png").exit_code == 2
 
 
@@ -249,5 +256,5 @@ def test_the_command_itself_runs_without_torch_and_reports_damage(homes):
     done = subprocess.run(
         [KONSIL, "audit", "verify", "nowhere", "--json"], capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 5
-    assert json.loads(done.stdout)["error"]["code"] == "configuration"
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"

@@ -14,7 +14,7 @@ from ledgers import Hospital, consortium, tail_of
 from konsil.protocol import checkpoint, fork
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.digest import sha256
-from konsil.protocol.learning_bodies import PrivacySpend
+from konsil.protocol.learning_bodies import ModelBase, PrivacySpend
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_refusals_have_one_line_and_the_right_code(homes, art, tmp_path):
     empty.mkdir()
     nowhere = tmp_path / "nowhere"
     for verb, last in (("artifact", [art]), ("taint", [art]), ("trust", ["graz"]), ("budget", [])):
-        assert both(verb, nowhere, *last)[0].code == 5
+        assert both(verb, nowhere, *last)[0].code == 2
         assert both(verb, empty, *last)[0].code == 6
     for verb in ("artifact", "taint"):
         assert both(verb, *homes, "no digest")[0].code == 2
@@ -80,8 +80,11 @@ def test_refusals_have_one_line_and_the_right_code(homes, art, tmp_path):
         assert both(verb, homes[0], homes[0], art)[0].code == 2
     assert both("trust", homes[0], "nobody")[0].code == 4
     assert both("trust", homes[0], "bern")[0].code == 4
-    assert both("budget", *homes, "abcd")[0].code == 4
-    assert both("budget", "abcd")[0].code == 2
+    assert both("budget", *homes, "--dataset", "abcd")[0].code == 4
+    assert both("budget", *homes, "--dataset", "no digest")[0].code == 2
+    text, _ = both("budget", *homes, "abcd")
+    assert text.code == 2, "a mistyped home is no data set"
+    assert "abcd: there is no such home" in text.complaint
     assert both("timeline", *homes, "--from", "tomorrow")[0].code == 2
     assert both("timeline", *homes, "--type", "trust.me")[0].code == 2
     assert both("timeline", homes[0], "--node", "graz")[0].code == 2
@@ -123,7 +126,7 @@ def test_a_budget_that_does_not_add_up_is_a_finding(tmp_path):
             ]
         )  # fmt: skip
     bern.close()
-    text, value = both("budget", bern.home, sha256(b"a").hex()[:6])
+    text, value = both("budget", bern.home, "--dataset", sha256(b"a").hex()[:6])
     assert text.code == 1
     assert value["data"]["datasets"][0]["follows"] is False
     assert "2e-05 follows" in text.complaint
@@ -152,19 +155,28 @@ def test_prove_check_and_fork(homes, learned, tmp_path):
     assert value["data"]["proof"] == file.read_text()
     text, value = both("check", file, "--genesis", genesis)
     assert text.code == 0
+    assert text.out.startswith(f"{file}: it holds: ")
     assert value["data"]["index"] == 3
     text, value = both("check", file)
     assert text.code == 4
     assert "--genesis" in value["error"]["hint"]
     file.write_text(file.read_text().replace("index 3", "index 2"))
-    assert both("check", file, "--genesis", genesis)[0].code == 3
-    assert both("check", tmp_path / "none")[0].code == 6
+    text, _ = both("check", file, "--genesis", genesis)
+    assert text.code == 3
+    assert f"{file}: the proof does not hold" in text.complaint
+    for words in ([tmp_path / "none"], [file, "--genesis", tmp_path / "none"],
+                  [file, "--policy", tmp_path / "none"]):  # fmt: skip
+        text, _ = both("check", *words)
+        assert text.code == 2
+        assert f"{tmp_path / 'none'}: there is no such file" in text.complaint
+    assert both("fork", file)[0].code == 2
     assert both("check", file, "--genesis", file)[0].code == 5
     assert both("check", file, "--policy", file)[0].code == 5
     assert both("prove", homes[0], "999")[0].code == 4
     assert both("prove", homes[0], "x")[0].code == 2
-    assert both("prove", tmp_path / "none", "1")[0].code == 5
+    assert both("prove", tmp_path / "none", "1")[0].code == 2
     assert both("prove", homes[0], "3", "-o", tmp_path)[0].code == 2
+    assert both("prove", homes[0], "3", "-o", tmp_path / "no" / "p")[0].code == 2
     heads = [
         Checkpoint(origin=bern.author.origin, size=2, root=sha256(word)) for word in (b"a", b"b")
     ]
@@ -173,13 +185,13 @@ def test_prove_check_and_fork(homes, learned, tmp_path):
     for verb in ("check", "fork"):
         text, value = both(verb, file, "--genesis", genesis)
         assert text.code == 3
-        assert "a fork is proven: bern" in text.complaint
+        assert f"{file}: a fork is proven: bern" in text.complaint
         assert value["data"]["proven"] is True
     file.write_bytes(fork.build(notes[0], notes[0]))
     text, value = both("fork", file, "--genesis", genesis)
     assert text.code == 3
     assert value["data"] == {}
-    assert "proves no fork" in text.complaint
+    assert f"{file}: this proves no fork" in text.complaint
 
 
 def test_the_report_is_written_whatever_was_found(homes, tmp_path):
@@ -195,7 +207,7 @@ def test_the_report_is_written_whatever_was_found(homes, tmp_path):
     assert value["data"]["verdict"] == "Does not verify"
     assert value["data"]["left_out"] == [str(homes[0])]
     assert "Does not verify" in page.read_text()
-    assert both("report", *homes, "-o", tmp_path / "no" / "r.html")[0].code == 6
+    assert both("report", *homes, "-o", tmp_path / "no" / "r.html")[0].code == 2
     assert both("report", *homes[1:], "-o", page, "--model", "zz")[0].code == 2
 
 
@@ -232,3 +244,49 @@ def test_no_question_loads_what_an_audit_does_without(homes, art):
     lines = json.dumps([[str(word) for word in line] for line in commands])
     done = subprocess.run([sys.executable, "-c", code, lines], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_taint_says_whose_models_it_cannot_see(homes, art):
+    text, value = both("taint", homes[0], art)
+    assert text.code == 4
+    assert "name those homes too: graz" in text.complaint
+    assert value["data"]["complete"] is False
+    assert value["data"]["unseen"] == ["graz"]
+    assert both("taint", *homes, art)[0].code == 0
+
+
+def test_what_never_left_its_hospital_needs_no_other_home(tmp_path):
+    bern = Hospital(tmp_path, "bern")
+    bern.train()
+    bern.close()
+    text, value = both("taint", bern.home, bern.before.hex())
+    assert text.code == 0, text
+    assert value["data"]["complete"] is True
+
+
+def test_entries_that_are_not_here_make_an_answer_incomplete(tmp_path):
+    bern = Hospital(tmp_path, "bern")
+    base = ModelBase(model=bern.model, source="", licence="", note="")
+    bern.journal.append([base] * 600)
+    bern.train()
+    bern.close()
+    whole = [both(verb, bern.home, *more)[0].code for verb, more in ASKED(bern)]
+    assert whole == [0, 0, 0]
+    (bern.home / "ledger/tile/entries/001").unlink()
+    for verb, more in ASKED(bern):
+        text, _ = both(verb, bern.home, *more)
+        assert text.code == 4, verb
+        assert "not here: 256 entries of bern" in text.complaint
+        assert text.out, "what is here is shown"
+
+
+def ASKED(one):
+    return [("taint", [one.before.hex()]), ("timeline", []), ("budget", [])]
+
+
+def test_an_empty_timeline_says_so(homes):
+    done = konsil("audit", "timeline", *homes, "--type", "key.revoke")
+    assert (done.code, done.out) == (0, "")
+    assert "no entry of these ledgers fits" in done.complaint
+    done = konsil("audit", "timeline", *homes, "--type", "key.revoke", "--json")
+    assert done.envelope("audit.timeline")["data"] == {"count": 0, "events": []}

@@ -82,7 +82,7 @@ def test_what_a_stranger_needs_never_goes(home):
 
 
 def test_what_is_young_stays_unless_the_law_insists(home, monkeypatch):
-    monkeypatch.setattr("konsil.node.daemon.now_ms", lambda: OLD_MS + 1)
+    monkeypatch.setattr("konsil.node.opening.now_ms", lambda: OLD_MS + 1)
     refused = redact(home, 3)
     assert "younger than six months" in str(refused.exception)
     assert redact(home, 3, "--early").exit_code == 0

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from konsil.node.keys import create_keys, load_keys
+from konsil.node.keys import create_keys, load_following, load_keys, settle, stage
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.identity import ROLES
 
@@ -47,6 +47,34 @@ def test_a_missing_key_is_named(tmp_path):
     (tmp_path / "wit.key").unlink()
     with pytest.raises(ConfigError, match=r"wit\.key: the key is missing"):
         load_keys(tmp_path)
+
+
+def test_the_recovery_key_may_lie_away(tmp_path):
+    create_keys(tmp_path)
+    (tmp_path / "rec.key").unlink()
+    assert "rec" not in load_keys(tmp_path)
+
+
+def test_a_staged_key_takes_its_place_when_it_is_in_force_and_goes_when_it_is_not(tmp_path):
+    made = create_keys(tmp_path)
+    new, other = stage(tmp_path, "art"), stage(tmp_path, "log")
+    assert load_keys(tmp_path)["art"].seed == made["art"].seed
+    assert {role: key.seed for role, key in load_following(tmp_path).items()} == {
+        "art": new.seed, "log": other.seed,
+    }  # fmt: skip
+    in_force = {role: made[role].public for role in ROLES} | {"art": new.public}
+    settle(tmp_path, in_force)
+    assert load_keys(tmp_path)["art"].seed == new.seed
+    assert load_keys(tmp_path)["log"].seed == made["log"].seed
+    assert load_following(tmp_path) == {}
+    assert stat.S_IMODE((tmp_path / "art.key").stat().st_mode) == 0o600
+
+
+def test_a_second_staging_forgets_the_first(tmp_path):
+    create_keys(tmp_path)
+    first, second = stage(tmp_path, "art"), stage(tmp_path, "art")
+    assert first.seed != second.seed
+    assert load_following(tmp_path)["art"].seed == second.seed
 
 
 def test_two_equal_keys_are_named(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from konsil.protocol import charter, records
 from konsil.protocol.charter import Charter, CharterMember, ExportRule, Signed, Thresholds, Verdict
+from konsil.protocol.cosignature import quorum
 from konsil.protocol.digest import sha256
 from konsil.protocol.envelope import EnvelopeSignature
 from konsil.protocol.errors import EncodingRefused, LimitExceeded, ManifestRefused, RemoteError
@@ -28,7 +29,7 @@ def rules(names="abcd", **changes):
     one = Charter(
         version=1, prev="00" * 32, name="alps", members=tuple(member(name) for name in names),
         thresholds=Thresholds(
-            charter=charter.quorum(len(names), 1), member=2, cosign=2, faults=1
+            charter=quorum(len(names), 1), member=2, cosign=2, faults=1
         ),
         export=(), retention_ms={"trust.update": 5}, expires_ms=500,
     )  # fmt: skip
@@ -148,9 +149,3 @@ def test_the_first_version_is_signed_by_everybody():
     assert charter.succession_fault(None, bytes(32), FIRST, everyone, 9) == ""
     fault = charter.succession_fault(None, bytes(32), FIRST, everyone - {"a" * 32}, 9)
     assert "3 of the 4" in fault
-
-
-def test_two_quorums_share_more_than_the_liars():
-    for members in range(1, 40):
-        for faults in range(members // 3 + 1):
-            assert 2 * charter.quorum(members, faults) - members > faults

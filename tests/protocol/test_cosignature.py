@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from konsil.protocol import checkpoint, cosignature, note
 from konsil.protocol.checkpoint import Checkpoint
-from konsil.protocol.cosignature import WitnessKey, open_cosigned, quorum
+from konsil.protocol.cosignature import WitnessKey, quorum
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -20,6 +21,7 @@ from konsil.protocol.errors import (
 )
 from konsil.protocol.identity import SigningKey
 from konsil.protocol.limits import Limits
+from konsil.protocol.note import NoteKey
 
 LOG = SigningKey.from_seed(b"L" * 32)
 WIT = [SigningKey.from_seed(bytes([n]) * 32) for n in range(8)]
@@ -55,6 +57,23 @@ PUBLIC_WITNESSES = [
 
 def line(number, seconds=NOW, data=NOTE, name=None):
     return cosignature.sign(data, name or NAMES[number], WIT[number], seconds)
+
+
+class Cosigned(NamedTuple):
+    """A checkpoint, and who vouched for it since when."""
+
+    checkpoint: Checkpoint
+    times: dict[str, int]
+
+
+def open_cosigned(data, *, origin, key, witnesses, **options):
+    """A cosigned checkpoint as a reader opens it who knows the keys of log and witnesses."""
+    log = NoteKey(origin, key)
+    text, signed = note.open_signatures(data, [log, *witnesses], **options)
+    head = checkpoint.from_text(text)
+    if head.origin != origin or all(signer is not log for signer, _ in signed):
+        raise SignatureRefused(f"checkpoint of {head.origin}: not signed by the log {origin}")
+    return Cosigned(head, cosignature.earliest(signed))
 
 
 def opened(data, witnesses=KEYS, **options):

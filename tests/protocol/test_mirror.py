@@ -71,3 +71,9 @@ def test_no_wrong_page_is_believed():
     flipped[len(data) - 40] ^= 1
     with pytest.raises(RemoteError):
         list(mirror.read_page(bytes(flipped), 0))
+
+
+def test_as_many_notes_as_may_be_told_at_once_fit_in_one_message():
+    each = mirror.NOTES_BYTES // mirror.MAX_NOTES
+    data = mirror.pack(Seen(notes=(bytes(each),) * mirror.MAX_NOTES))
+    assert len(mirror.read_answer(data).notes) == mirror.MAX_NOTES

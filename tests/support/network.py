@@ -12,9 +12,10 @@ import structlog
 import trio
 
 from konsil.node.config import read_config
-from konsil.node.daemon import Daemon, open_journal
+from konsil.node.daemon import Daemon
 from konsil.node.init import create_home, node_toml
 from konsil.node.keys import load_keys
+from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.transports.memory_transport import MemoryFabric
 from konsil.protocol.learning_bodies import ArtifactIntegrate
@@ -69,7 +70,7 @@ class Network:
         transport = self.fabric.transport(
             self.members[name].peer, peers, reachable=bool(self.members[name].addresses)
         )
-        daemon = Daemon(home, config, keys, journal, transport, log, jitter=lambda: 0.5)
+        daemon = Daemon(home, config, journal, transport, log, jitter=lambda: 0.5)
         self.daemons[name] = daemon
         self.stopped[name] = trio.Event()
         try:

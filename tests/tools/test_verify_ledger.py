@@ -22,10 +22,24 @@ from pathlib import Path
 
 import pytest
 from bodies import CHANGE
-from ledgers import Hospital, codes, consortium, falsify, payload, tail_of, train_of, two
+from commands import konsil
+from ledgers import (
+    Hospital,
+    change_key,
+    codes,
+    consortium,
+    falsify,
+    mirrored,
+    payload,
+    sign_again,
+    tail_of,
+    train_of,
+    two,
+    vouched,
+)
 
 from konsil.protocol import checkpoint as heads
-from konsil.protocol import merkle
+from konsil.protocol import cosignature, fork, merkle
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.digest import sha256
 from konsil.protocol.identity import SigningKey
@@ -33,6 +47,7 @@ from konsil.protocol.learning_bodies import ModelBase, Part
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, key_change
 from konsil.trust.audit import verify_homes
 from konsil.trust.report import CODES
+from konsil.trust.witnessing import Forked, Newer, Watch, settle, watch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TOOL = CHECKOUT / "tools" / "verify_ledger.py"
@@ -379,11 +394,12 @@ def test_blobs_that_are_gone_or_changed(homes):
     for path in used:
         data = path.read_bytes()
         path.write_bytes(b"other")
-        assert agreed(homes[:1], replay=True) == (3, {"blob.corrupt"})
+        code, found = agreed(homes[:1], replay=True)
+        assert (code, found - {"integrate.unreplayed"}) == (3, {"blob.corrupt"})
         path.write_bytes(data)
     for path in used:
         path.unlink()
-    assert agreed(homes[:1], replay=True) == (4, {"blob.missing"})
+    assert agreed(homes[:1], replay=True) == (4, {"blob.missing", "integrate.unreplayed"})
     assert ours(homes[:1])[0] == 4
 
 
@@ -676,7 +692,7 @@ def test_two_faces(tmp_path):
     for one in (bern, graz, ulm):
         one.close()
     faces = [real, tmp_path / "twin", graz.home, ulm.home]
-    assert agreed([graz.home, ulm.home]) == (3, {"publish.equivocation"})
+    assert agreed([graz.home, ulm.home]) == (3, {"publish.equivocation", "others.fork"})
     assert agreed([real, graz.home, ulm.home]) == (3, {"publish.equivocation", "others.fork"})
     for count in (1, 2, 3, 4):
         for chosen in itertools.combinations(faces, count):
@@ -706,7 +722,7 @@ def test_a_log_that_was_cut_back_or_rewritten_after_it_was_received(tmp_path):
 def test_peers_that_are_unknown_or_damaged(homes):
     for path in (homes[0] / "peers").iterdir():
         path.write_bytes(path.read_bytes()[:-1] + b"!")
-    assert agreed(homes[:1]) == (0, set())
+    assert agreed(homes[:1]) == (3, {"peers.genesis"})
     assert second.verify(homes[:1])[1][0].unchecked == 4
     shutil.rmtree(homes[0] / "peers")
     assert agreed(homes) == (0, set())
@@ -796,14 +812,35 @@ def test_the_cosigned_checkpoint_is_one_of_this_log(tmp_path):
     ledger = bern.home / "ledger"
     good = (ledger / "checkpoint").read_bytes()
     (ledger / "cosigned").write_bytes(good + b"\xe2\x80\x94 alps/somebody AAAAAAAA\n")
-    assert ours([bern.home]) == (0, set())
+    assert agreed([bern.home]) == (4, {"cosigned.unknown"})
     size = second.read_note(good).size
     for wrong, code in ((size, "checkpoint.root"), (size + 1, "checkpoint.rollback")):
         head = Checkpoint(origin=bern.author.origin, size=wrong, root=bytes(32))
         (ledger / "cosigned").write_bytes(heads.sign(head, bern.keys["log"]))
         assert ours([bern.home]) == (3, {code})
     (ledger / "cosigned").write_bytes(heads.sign(head, graz.keys["log"]))
-    assert ours([bern.home]) == (3, {"checkpoint.corrupt"})
+    assert agreed([bern.home])[0] == 3
+    assert "cosigned.corrupt" in ours([bern.home])[1]
+
+
+def test_the_lines_of_others_under_it_are_verified(tmp_path):
+    bern, graz = two(tmp_path)
+    bern.close()
+    graz.close()
+    path = bern.home / "ledger" / "cosigned"
+    note = (bern.home / "ledger" / "checkpoint").read_bytes()
+    line = cosignature.sign(note, graz.author.origin, graz.keys["wit"], 1_760_000_100)
+    path.write_bytes(note + line)
+    assert agreed([bern.home]) == (4, {"cosigned.unknown"})
+    (bern.home / "peers").mkdir()
+    (bern.home / "peers" / f"{graz.node}.genesis").write_bytes(graz.author.entry)
+    assert agreed([bern.home]) == (0, set())
+    for other in (1_760_000_101, 2**63):
+        material = second.unbase64(line.decode().split(" ")[2].strip())
+        forged = material[:4] + other.to_bytes(8, "big") + material[12:]
+        text = f"\u2014 {graz.author.origin} {second.base64.b64encode(forged).decode()}\n"
+        path.write_bytes(note + text.encode())
+        assert agreed([bern.home]) == (3, {"cosigned.corrupt"})
 
 
 def pruned(home, index):
@@ -870,14 +907,19 @@ def test_the_command(homes, tmp_path, capsys):
     assert second.main([*map(str, homes), "--replay", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["exit_code"], told["findings"]) == (0, [])
-    assert second.main([str(tmp_path / "nowhere")]) == 5
+    assert second.main([str(tmp_path / "nowhere")]) == 2
+    assert "there is no such home" in capsys.readouterr().err
+    for missing in (["--fork", "no", "--genesis", "no"],):
+        assert second.main(missing) == 2
+        assert "no: there is no such file" in capsys.readouterr().err
     assert second.main([str(tmp_path)]) == 6
     (homes[0] / "ledger" / "x\n\x1b[1A").touch()
     assert second.main([str(homes[0])]) == 3
     lines = capsys.readouterr().out.splitlines()
     assert all(line.isprintable() for line in lines)
     assert lines[0].startswith("layout.stray: ")
-    for wrong in ([], ["--fork", "x"], [str(homes[0]), "--fork", "x", "--genesis", "y"]):
+    twice = [str(homes[0]), str(homes[0] / ".." / homes[0].name)]
+    for wrong in ([], ["--fork", "x"], [str(homes[0]), "--fork", "x", "--genesis", "y"], twice):
         with pytest.raises(SystemExit) as left:
             second.main(wrong)
         assert left.value.code == 2
@@ -889,3 +931,145 @@ def test_the_finding_codes_of_both_programs_are_the_same_for_tampered_trees(home
     tail_of(homes[1]).write_bytes(tail_of(homes[1]).read_bytes()[:-1])
     for home in homes:
         assert ours([home])[1] == codes(verify_homes([home]))
+
+
+# --- damage in a tail is told once, and hides nothing -----------------------------------------
+
+
+def offsets(path):
+    """Where the frames of a tail begin, and where each one's hash does."""
+    data, found, at = path.read_bytes(), [], 0
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 2], "big")
+        found.append((at, at + 2 + length))
+        at += length + 34
+    return found
+
+
+@pytest.mark.parametrize("part", ["length", "entry", "hash"])
+def test_a_damaged_frame_is_one_finding_in_both_programs(homes, part):
+    path = tail_of(homes[0])
+    whole = path.read_bytes()
+    for index, (begin, leaf) in enumerate(offsets(path)):
+        data = bytearray(whole)
+        data[{"length": begin + 1, "entry": begin + 22, "hash": leaf + 5}[part]] ^= 1
+        path.write_bytes(data)
+        found = second.verify(homes, replay=True)[0].findings
+        assert [(one.code, one.index, one.offset) for one in found] == [
+            ("tail.corrupt", index, begin)
+        ], (part, [one.line() for one in found])
+        assert codes(verify_homes(homes, replay=True)) == {"tail.corrupt"}
+    path.write_bytes(whole)
+
+
+def test_two_damaged_frames_and_a_torn_end(homes):
+    path = tail_of(homes[0])
+    data = bytearray(path.read_bytes())
+    for begin, _ in (offsets(path)[3], offsets(path)[4]):
+        data[begin + 22] ^= 1
+    path.write_bytes(data)
+    assert agreed(homes[:1]) == (3, {"tail.corrupt"})
+    path.write_bytes(data[:-9])
+    assert agreed(homes[:1])[1] == {"tail.corrupt", "tail.torn", "checkpoint.rollback"}
+
+
+def test_no_bytes_in_a_tail_make_it_fail(homes):
+    path = tail_of(homes[0])
+    whole, draw = path.read_bytes(), random.Random(9)
+    for _ in range(20):
+        data = bytearray(whole)
+        for _ in range(draw.randrange(1, 30)):
+            at = draw.randrange(len(data))
+            data[at : at + draw.randrange(3)] = draw.randbytes(draw.randrange(4))
+        path.write_bytes(data)
+        assert agreed(homes[:1])[0] == (0 if data == whole else 3)
+
+
+# --- what a home keeps of others --------------------------------------------------------------
+
+
+@pytest.fixture
+def keeping(tmp_path):
+    """A home that mirrors a peer, whose log key was rotated, and accepted what it signed."""
+    bern, graz = two(tmp_path)
+    bern.close()
+    first = (bern.home / "ledger" / "checkpoint").read_bytes()
+    bern.reopen()
+    old = bern.keys["log"]
+    sign_again(bern, old, change_key(bern, KeyRotate, "log"))
+    graz.close()
+    (graz.home / "peers").mkdir()
+    (graz.home / "peers" / f"{bern.node}.genesis").write_bytes(bern.author.entry)
+    vouched(graz.home, first)
+    mirrored(bern, graz)
+    return graz.home, bern.node
+
+
+def test_what_is_kept_of_others_is_judged_alike(keeping):
+    home, node = keeping
+    assert agreed([home]) == (0, set())
+    for name in ("witness.log", f"{node}.mirror", f"{node}.genesis"):
+        path = home / "peers" / name
+        whole = path.read_bytes()
+        for at in range(0, len(whole), 1 + len(whole) // 40):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            code, found = agreed([home])
+            assert code == 3, (name, at)
+            kinds = {"witness.log": "witnessed", f"{node}.mirror": "mirror"}
+            assert f"peers.{kinds.get(name, 'genesis')}" in found
+        for cut in (whole[:-1], whole + bytes(9)):
+            path.write_bytes(cut)
+            agreed([home])
+        path.write_bytes(whole)
+    (home / "peers" / f"{node}.genesis").unlink()
+    assert agreed([home]) == (4, {"peers.unknown"})
+
+
+def test_what_is_not_judged_is_named(homes, capsys):
+    second.main([str(homes[0])])
+    told = capsys.readouterr().out
+    for word in (
+        "the times in cosignatures",
+        "beyond every accepted checkpoint",
+        "other names in peers/",
+    ):
+        assert word in told
+
+
+# --- a fork proof that the product made -------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_a_fork_that_a_watcher_proved_convinces_everybody_offline(tmp_path, capsys, more):
+    """One log that was shown in two versions, as in the attack of the split view."""
+    bern, graz = two(tmp_path)
+    bern.close()
+    shutil.copytree(bern.home, tmp_path / "twin")
+    notes = []
+    for root, rounds in ((bern.home, 1 + more), (tmp_path / "twin", 1)):
+        bern.home = root
+        bern.reopen()
+        for _ in range(rounds):
+            bern.train()
+        bern.close()
+        notes.append((root / "ledger" / "checkpoint").read_bytes())
+    newer, older = notes
+    open_head = fork.open_with(origin=bern.author.origin, key=bern.author.keys["log"])
+    state, _ = watch(Watch(origin=bern.author.origin), newer, open_head, due=9)
+    state, sight = watch(state, older, open_head, due=9)
+    if isinstance(sight, Newer):
+        tree = merkle.Tree([second.leaf_of(one) for one in frames(tail_of(tmp_path / "bern"))])
+        size = open_head(older).size
+        proof = tree.consistency(size, tree.size)
+        state, sight = settle(state, size, proof, root=tree.root(size), now=1)
+    assert isinstance(sight, Forked)
+    file, card = tmp_path / "fork", tmp_path / f"{bern.node}.genesis"
+    file.write_bytes(sight.proof)
+    card.write_bytes(bern.author.entry)
+    for verb in ("check", "fork"):
+        done = konsil("audit", verb, file, "--genesis", card)
+        assert done.code == 3
+        assert f"{file}: a fork is proven: bern" in done.complaint
+    assert second.main(["--fork", str(file), "--genesis", str(card)]) == 0
+    assert "signed two histories" in capsys.readouterr().out
+    graz.close()

@@ -217,11 +217,11 @@ def test_a_proof_of_somebody_else_is_found(tmp_path):
     assert codes(audit_of(graz)) == {"receive.proof"}
 
 
-def test_a_damaged_copy_of_a_peers_genesis_only_leaves_receipts_unchecked(homes):
+def test_a_damaged_copy_of_a_peers_genesis_is_found_and_leaves_receipts_unchecked(homes):
     for path in (homes[0] / "peers").iterdir():
         path.write_bytes(path.read_bytes()[:-1] + b"!")
     found = verify_home(homes[0])
-    assert found.findings == ()
+    assert codes(found) == {"peers.genesis"}
     assert found.ledgers[0].unchecked_receipts == 4
 
 

@@ -23,9 +23,12 @@ from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, merkle, tiles
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.errors import StorageError
-from konsil.protocol.learning_bodies import ArtifactReject, ModelBase
+from konsil.protocol.learning_bodies import ArtifactIntegrate, ArtifactReject, ModelBase
 from konsil.trust import audit
 from konsil.trust.audit import verify_home, verify_homes
+from konsil.trust.meanings import meaning
+from konsil.trust.reading import read_entries
+from konsil.trust.remedies import remedy
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +84,60 @@ def test_an_audit_changes_nothing(homes):
     assert contents() == before
 
 
-def test_without_payloads_a_mix_is_counted_as_not_replayed(homes):
+def test_without_payloads_a_replay_is_incomplete_and_says_how_much_of_it(homes):
     shutil.rmtree(homes[0] / "blobs")
+    assert verify_home(homes[0]).findings == (), "nobody asked for it"
     found = verify_home(homes[0], replay=True)
-    assert (found.findings, found.exit_code()) == ((), 0)
+    assert (codes(found), found.exit_code()) == ({"integrate.unreplayed"}, 4)
+    assert "2 of 2 mixes were not computed again" in found.findings[0].message
+    assert "0 of 2 mixes computed again: verified as far as it goes" in found.lines()[0]
     assert (found.ledgers[0].replayed, found.ledgers[0].not_replayed) == (0, 2)
+
+
+def test_one_missing_payload_leaves_one_mix_unproven(homes):
+    mixes = [entry.b for entry in read_entries(homes[0] / "ledger")
+             if isinstance(entry.b, ArtifactIntegrate)]  # fmt: skip
+    own = mixes[0].parts[0].art.hex()
+    (homes[0] / "blobs/sha256" / own[:2] / own).unlink()
+    found = verify_home(homes[0], replay=True)
+    assert found.exit_code() == 4
+    assert "1 of 2 mixes were not computed again" in found.findings[0].message
+    assert "1 of 2 mixes computed again" in found.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "headline"),
+    [
+        (lambda home: None, 0, ": verified"),
+        (lambda home: next(p for p in (home / "ledger/blobs").rglob("*") if p.is_file()).unlink(),
+         4, ": verified as far as it goes"),
+        (lambda home: (home / "ledger" / "stray").touch(), 3, ": DOES NOT VERIFY"),
+    ],
+)  # fmt: skip
+def test_there_is_one_headline_for_each_exit_code(homes, damage, code, headline):
+    damage(homes[0])
+    found = verify_home(homes[0])
+    assert (found.exit_code(), found.ledgers[0].exit_code) == (code, code)
+    assert found.lines()[0].endswith(headline)
+    if code != 3:
+        assert found.strictly().lines()[0].endswith(": verified as far as it goes")
+
+
+def test_every_finding_says_what_to_do(homes):
+    (homes[0] / "ledger" / "stray").touch()
+    found = verify_home(homes[0])
+    assert found.lines()[-1] == f"what layout.stray means: {meaning('layout.stray')}"
+    assert found.to_data()["findings"][0]["meaning"] == meaning("layout.stray")
+    assert remedy("layout.stray") in meaning("layout.stray")
+
+
+def test_without_a_checkpoint_nobody_is_told_to_start_the_node(homes):
+    """A node does not start without its checkpoint."""
+    (homes[0] / "ledger" / "checkpoint").unlink()
+    found = verify_home(homes[0])
+    assert not any("start and stop" in line for line in found.lines())
+    assert {one.code for one in found.notices} <= {"others.unchecked"}
+    assert "no node starts without it" in found.lines()[-1]
 
 
 def test_payloads_of_another_home_serve_a_replay_too(homes):
@@ -380,7 +432,7 @@ def test_a_corrupt_payload_is_tampering(homes):
     payloads = [path for path in (homes[0] / "blobs").rglob("*") if path.is_file()]
     payloads[0].write_bytes(b"other")
     found = verify_home(homes[0], replay=True)
-    assert codes(found) == {"blob.corrupt"}
+    assert codes(found) == {"blob.corrupt", "integrate.unreplayed"}
     (homes[0] / "blobs" / "sha256" / "partial.tmp").write_bytes(b"half")
     assert codes(verify_home(homes[0])) == {"blob.corrupt"}
 

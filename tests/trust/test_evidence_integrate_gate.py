@@ -263,7 +263,7 @@ def test_a_record_with_an_impossible_value_is_refused(field, value):
         ({"pinned_e9": 0}, "muted"),
         ({"pinned_e9": UNIT_E9}, "pinned"),
         ({"s_before_e9": 9 * UNIT_E9}, "distrusted"),
-        ({"s_before_e9": 2_300_000_000}, "doubted"),
+        ({"r_before_e9": 500_000_000, "s_before_e9": 2_300_000_000}, "doubted"),
         ({"share_e9": UNIT_E9 // 2}, "copy"),
         ({"step_e9": UNIT_E9 // 2}, "guarded"),
         ({"d_e9": 1_300_000_000}, "clipped"),

@@ -13,7 +13,7 @@ from konsil.protocol.artifact import (
     PrivacySpent,
 )
 from konsil.protocol.charter import ExportRule
-from konsil.trust.policy import PolicyState, decide
+from konsil.trust.export_policy import PolicyState, decide
 
 MANIFEST = Artifact(
     kind="parameters", publisher="a" * 32, sequence=1, round=1, task="tiny", base="00" * 32,

@@ -262,9 +262,13 @@ def test_no_proof_comes_from_changed_or_unknown_bytes(tmp_path):
     data = bytearray(tail.read_bytes())
     data[-40] ^= 1
     tail.write_bytes(data)
+    assert to_tlog_proof(one.home, 1), "what was not changed is still under the signed root"
+    with pytest.raises(IncompleteError, match="cannot be read"):
+        to_tlog_proof(one.home, 2)
+    (one.home / "ledger" / "checkpoint").write_bytes(b"nonsense")
     with pytest.raises(VerificationError):
         to_tlog_proof(one.home, 1)
-    with pytest.raises(ConfigError):
+    with pytest.raises(UsageError):
         to_tlog_proof(tmp_path / "none", 0)
 
 
@@ -428,7 +432,7 @@ def test_what_cannot_be_exported_is_one_clear_line(homes, tmp_path):
     run("tlog-proof", *homes, "--artifact", "00", "--index", "1", fails=UsageError)
     run("openssf", *homes, fails=ConfigError)
     run("openssf-key", *homes, fails=ConfigError)
-    run("prov", tmp_path / "none", fails=ConfigError)
+    run("prov", tmp_path / "none", fails=UsageError)
     run("prov", *homes, "-o", tmp_path, fails=UsageError)
     run("prov", *homes, "-o", homes[0] / "ledger" / "x", fails=UsageError)
     assert not (homes[0] / "ledger" / "x").exists()

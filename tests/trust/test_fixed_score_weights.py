@@ -56,11 +56,34 @@ def test_ratio_rounds_halves_up_also_below_zero():
     assert fixed.ratio(-3, 2 * UNIT_E9) == -1
 
 
-@given(evidence, evidence, fractions, fractions)
-def test_trust_grows_with_the_quality_of_the_artifact(r, s, one, two):
+@given(evidence, evidence, fractions, fractions, st.booleans())
+def test_trust_grows_with_the_quality_of_the_artifact(r, s, one, two, refused):
     known = score.Score(r_e9=r, s_e9=s)
-    worse, better = (score.trust(score.learned(known, q)) for q in sorted((one, two)))
+    worse, better = (
+        score.trust(score.learned(known, q, refused=refused)) for q in sorted((one, two))
+    )
     assert worse <= better
+
+
+@given(evidence, evidence, fractions)
+def test_of_whom_we_refuse_only_what_speaks_clearly_counts(r, s, q):
+    known = score.Score(r_e9=r, s_e9=s)
+    refused, trusted = score.learned(known, q, refused=True), score.learned(known, q)
+    assert refused.r_e9 <= trusted.r_e9
+    assert refused.s_e9 <= trusted.s_e9
+    faded = score.learned(known, UNIT_E9 // 2, refused=True)
+    assert abs(faded.r_e9 - 0.96 * r) <= 1
+    assert abs(faded.s_e9 - 0.96 * s) <= 1
+    if q in (0, UNIT_E9):
+        assert refused == trusted
+
+
+def test_whom_we_refuse_comes_back_by_what_it_does_for_us():
+    peer = score.Score(r_e9=0, s_e9=6 * UNIT_E9)
+    for _ in range(12):
+        refused = weights.gate(score.trust(peer)) == 0
+        peer = score.learned(peer, 9 * UNIT_E9 // 10, refused=refused)
+    assert score.trust(peer) > UNIT_E9 // 2
 
 
 @given(evidence, evidence)

@@ -141,3 +141,12 @@ def test_a_crowd_is_drawn_by_its_means(learned, monkeypatch):
     few = page_figures.trust_figures(facts, css)["wide"]
     assert full.count("<path") > few.count("<path") >= 3
     assert 'class="label' not in few
+
+
+def test_a_ledger_that_lacks_a_blob_is_not_said_to_be_false(learned, tmp_path):
+    home = tmp_path / "bern"
+    shutil.copytree(learned[0], home)
+    next(path for path in (home / "ledger/blobs").rglob("*") if path.is_file()).unlink()
+    page = page_of([home])
+    assert '<span class="quiet">verified as far as it goes</span>' in page
+    assert "not verify" not in page

@@ -7,7 +7,8 @@ import shutil
 import threading
 
 import pytest
-from ledgers import Hospital, audit_of, falsify, two
+from commands import konsil
+from ledgers import Hospital, audit_of, change_key, falsify, mirrored, sign_again, two
 
 from konsil.protocol import checkpoint, cosignature, fork, genesis, merkle, policy, proof
 from konsil.protocol.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from konsil.protocol.errors import (
 )
 from konsil.protocol.identity import SigningKey
 from konsil.protocol.learning_bodies import ArtifactPublish, ModelBase
+from konsil.protocol.node_bodies import KeyRotate
 from konsil.protocol.note import NoteKey
 from konsil.trust.questions.checking import HeldProof, check
 from konsil.trust.questions.forks import ProvenFork, check_fork
@@ -254,7 +256,7 @@ def test_files_that_make_known(bern, tmp_path):
         known([path])
     with pytest.raises(ConfigError, match="policy"):
         known([], path)
-    with pytest.raises(StorageError, match="no such file"):
+    with pytest.raises(UsageError, match="no such file"):
         read_given(tmp_path / "none")
     with pytest.raises(StorageError, match="not a regular file"):
         read_given(tmp_path)
@@ -262,3 +264,109 @@ def test_files_that_make_known(bern, tmp_path):
     with pytest.raises(StorageError, match="at most"):
         read_given(path)
     assert genesis.read(bern.author.entry).origin == bern.author.origin
+
+
+# --- a log whose key was rotated ----------------------------------------------------------------
+
+
+class Rotated:
+    """A log whose `log` key changed: proofs under each key, and what makes the keys known."""
+
+    def __init__(self, root):
+        bern, graz = two(root)
+        bern.train()
+        self.old = bern.keys["log"]
+        bern.journal.sign_checkpoint()
+        self.before = prove(bern.home, "1").data
+        self.new = change_key(bern, KeyRotate, "log")
+        sign_again(bern, self.new)
+        self.after = prove(bern.home, "1").data
+        graz.close()
+        self.origin = bern.author.origin
+        mirrored(bern, graz)
+        self.card = graz.home / "peers" / f"{bern.node}.genesis"
+        self.card.write_bytes(bern.author.entry)
+        self.bare = root / "bern.genesis"
+        self.bare.write_bytes(bern.author.entry)
+        self.head = checkpoint.open_checkpoint(
+            proof.decode(self.after).checkpoint, origin=self.origin, key=self.new.public
+        )
+        stolen = checkpoint.sign(self.head, self.old)
+        self.stolen = self.after.replace(proof.decode(self.after).checkpoint, stolen)
+        self.policy = root / "policy"
+
+    def known(self, *genesis, keys=()):
+        if not keys:
+            return known(genesis)
+        lines = [f"log {NoteKey(self.origin, key.public).vkey}" for key in keys]
+        self.policy.write_text("\n".join([*lines, "quorum none", ""]))
+        return known(genesis, self.policy)
+
+
+@pytest.fixture(scope="module")
+def rotated(tmp_path_factory):
+    return Rotated(tmp_path_factory.mktemp("rotated"))
+
+
+def test_the_mirror_beside_a_genesis_entry_tells_of_newer_keys(rotated):
+    whom = rotated.known(rotated.card)
+    for data in (rotated.before, rotated.after):
+        assert check(data, whom).frame.n == 1
+    with pytest.raises(VerificationError, match="the key in force at"):
+        check(rotated.stolen, whom)
+    alone = rotated.known(rotated.bare)
+    assert check(rotated.before, alone).frame.n == 1
+    with pytest.raises(VerificationError, match="not signed by a known key"):
+        check(rotated.after, alone)
+
+
+def test_a_policy_that_names_a_log_wins_over_its_genesis_entry(rotated):
+    new = rotated.known(rotated.bare, keys=[rotated.new])
+    assert check(rotated.after, new).witnesses == {}
+    with pytest.raises(VerificationError, match="not signed"):
+        check(rotated.before, new)
+    old = rotated.known(rotated.card, keys=[rotated.old])
+    assert check(rotated.before, old).frame.n == 1
+    for data in (rotated.after, rotated.stolen):
+        with pytest.raises(VerificationError):
+            check(data, old)
+
+
+def test_of_two_keys_in_a_policy_the_position_decides_where_it_is_known(rotated):
+    both = [rotated.old, rotated.new]
+    for genesis_files in ((), (rotated.bare,), (rotated.card,)):
+        whom = rotated.known(*genesis_files, keys=both)
+        for data in (rotated.before, rotated.after):
+            assert check(data, whom).frame.n == 1
+    with pytest.raises(VerificationError, match="the key in force at"):
+        check(rotated.stolen, rotated.known(rotated.card, keys=both))
+
+
+def test_a_fork_over_a_change_of_keys(rotated):
+    older = Checkpoint(origin=rotated.origin, size=rotated.head.size, root=bytes(32))
+    first = checkpoint.sign(rotated.head, rotated.new)
+    data = fork.build(first, checkpoint.sign(older, rotated.new))
+    both = [rotated.old, rotated.new]
+    for whom in (rotated.known(rotated.card), rotated.known(keys=both),
+                 rotated.known(rotated.card, keys=both)):  # fmt: skip
+        assert check_fork(data, whom).fork.newer.size == rotated.head.size
+    with pytest.raises(VerificationError, match="proves no fork"):
+        check_fork(data, rotated.known(rotated.bare))
+    thief = fork.build(first, checkpoint.sign(older, rotated.old))
+    with pytest.raises(VerificationError, match="proves no fork"):
+        check_fork(thief, rotated.known(rotated.card))
+
+
+def test_the_commands_take_both(rotated, tmp_path):
+    file = tmp_path / "p.tlog-proof"
+    file.write_bytes(rotated.after)
+    rotated.known(keys=[rotated.old, rotated.new])
+    assert konsil("audit", "check", file, "--policy", rotated.policy).code == 0
+    assert konsil("audit", "check", file, "--genesis", rotated.card).code == 0
+    assert konsil("audit", "check", file, "--genesis", rotated.bare).code == 3
+    older = Checkpoint(origin=rotated.origin, size=rotated.head.size, root=bytes(32))
+    pair = (checkpoint.sign(head, rotated.new) for head in (rotated.head, older))
+    file.write_bytes(fork.build(*pair))
+    for words in (["--policy", rotated.policy], ["--genesis", rotated.card]):
+        done = konsil("audit", "fork", file, *words)
+        assert (done.code, "a fork is proven" in done.complaint) == (3, True)

@@ -16,6 +16,7 @@ from konsil.trust.questions import timeline_views as views
 from konsil.trust.questions.gathering import gather, hex_start
 from konsil.trust.questions.timeline import Bound, bound, known_type, timeline
 from konsil.trust.questions.words import describe, plain, when
+from konsil.trust.remedies import REMEDIES, remedy
 from konsil.trust.report import CODES
 
 
@@ -51,6 +52,12 @@ def test_every_finding_code_means_something():
     for code in CODES:
         assert meaning(code)
         assert code in MEANINGS or code.partition(".")[0] in GROUPS, code
+        assert meaning(code).endswith(f"; {remedy(code)}")
+        assert len(remedy(code)) > 20
+
+
+def test_no_remedy_is_for_a_code_that_there_is_not():
+    assert set(REMEDIES) <= set(CODES)
 
 
 def test_the_order_of_each_log_is_kept(told):

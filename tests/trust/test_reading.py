@@ -11,7 +11,7 @@ from ledgers import Hospital, tail_of
 from konsil.protocol.errors import StorageError, VerificationError
 from konsil.protocol.learning_bodies import ModelBase
 from konsil.protocol.node_bodies import NodeGenesis
-from konsil.trust import reading
+from konsil.trust import reading, structure
 from konsil.trust.reading import read_entries
 
 
@@ -72,6 +72,22 @@ def test_a_running_writer_is_tolerated(bern):
         writer.join()
     assert sizes == sorted(sizes)
     assert len(read_entries(folder)) == bern.journal.size == 2 + 12 * 128
+
+
+def test_a_tail_that_moves_into_a_bundle_while_it_is_read_again_is_no_tampering(bern, monkeypatch):
+    """The bundle is not there yet when it is looked for, and the tail not any more."""
+    bern.journal.sign_checkpoint()
+    fill(bern.journal, 300)
+    folder, look = bern.home / "ledger", structure.leaves_in_tail
+
+    def moved(layout, group):
+        bern.journal.sign_checkpoint()
+        return look(layout, group)
+
+    monkeypatch.setattr(structure, "leaves_in_tail", moved)
+    assert not (folder / "tile/entries/000").exists()
+    assert len(read_entries(folder)) == bern.journal.size
+    assert (folder / "tile/entries/000").exists()
 
 
 def test_a_tail_that_is_replaced_between_two_looks_is_no_tampering(bern, monkeypatch):

@@ -359,6 +359,78 @@ def test_open_questions_are_bounded_and_a_flood_hides_no_newest_one():
     assert state.suspect
 
 
+def known(tree, size):
+    data = signed(tree, size)
+    return Known(note=data, head=OPEN(data))
+
+
+def held(state, tree, size, now=1):
+    return witnessing.hold(state, known(tree, size), tree, due=9, now=now)
+
+
+def test_a_tree_that_is_held_answers_every_smaller_question():
+    state, _ = met(Watch(origin=ORIGIN), *(signed(TREE, size) for size in (5, 9, 12, 30)))
+    state = witnessing.remind(state, 10**9)
+    after, sight = held(state, TREE, 20)
+    assert (sight, after.held.size, after.suspect) == (Same(), 20, False)
+    assert [item.known.size for item in after.pending] == [30]
+    assert held(after, TREE, 40)[0].pending == ()
+    assert held(Watch(origin=ORIGIN), TREE, 3)[0].held == known(TREE, 3)
+
+
+def test_a_tree_that_is_held_exposes_what_it_contradicts():
+    for sizes in ((15, 19), (22, 15)):
+        state, _ = met(Watch(origin=ORIGIN), signed(TREE, 5))
+        state, _ = met(state, *(signed(LIE, size) for size in sizes))
+        after, sight = held(state, TREE, 40)
+        assert after.fork == sight.proof
+        assert fork.verify(sight.proof, origin=ORIGIN, key=LOG.public).newer.size == 40
+        assert held(after, TREE, 40) == (after, sight)
+
+
+def test_a_tree_that_is_smaller_than_what_was_met_leaves_a_question():
+    state, _ = met(Watch(origin=ORIGIN), signed(TREE, 30))
+    after, sight = held(state, TREE, 20)
+    assert sight == Newer(from_size=20, to_size=30)
+    assert witnessing.questions(after) == (sight,)
+    done, sight = witnessing.settle(after, 20, TREE.consistency(20, 30), now=1)
+    assert (done.held.size, done.pending, sight) == (30, (), Same())
+
+
+def test_a_checkpoint_within_the_held_tree_is_judged_at_once():
+    state, _ = held(Watch(origin=ORIGIN), TREE, 40)
+    top = known(TREE, 40)
+    assert witnessing.compare(state, known(TREE, 12), top, TREE) == (state, Same())
+    for size in (12, 40):
+        after, sight = witnessing.compare(state, known(LIE, size), top, TREE)
+        found = fork.verify(sight.proof, origin=ORIGIN, key=LOG.public)
+        assert (found.newer.size, found.older.size) == (40, size)
+        assert witnessing.compare(after, known(TREE, 12), top, TREE) == (after, sight)
+
+
+def test_what_the_keys_do_not_bear_any_more_was_never_met():
+    state, _ = met(Watch(origin=ORIGIN), signed(TREE, 5), signed(TREE, 9), signed(TREE, 12))
+    state = witnessing.remind(state, 10**9)
+
+    def until(size):
+        def reader(data):
+            head = OPEN(data)
+            if head.size > size:
+                raise SignatureRefused("void")
+            return head
+
+        return reader
+
+    assert witnessing.reread(state, OPEN, now=10**9) == state
+    after = witnessing.reread(state, until(9), now=1)
+    assert (after.held.size, [item.known.size for item in after.pending]) == (5, [9])
+    assert after.suspect is False
+    after = witnessing.reread(state, until(1), now=1)
+    assert (after.held, after.pending, after.suspect) == (None, (), False)
+    exposed, _ = met(state, signed(LIE, 12))
+    assert witnessing.reread(exposed, until(1), now=1).fork == exposed.fork
+
+
 def test_a_fork_proof_from_anybody_is_believed_only_if_it_holds():
     state, _ = met(Watch(origin=ORIGIN), signed(TREE, 5))
     good = fork.build_from_tree(signed(LIE, 12), signed(TREE), TREE)

@@ -1,4 +1,7 @@
-"""What a running node answers on its control socket: one function a verb, plain data out."""
+"""What a running node answers on its control socket: one function a verb, plain data out.
+
+A node that waits says for whom, since when, why, and what a person can check (`waiting`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from konsil.node.exchange.overlay import graph_of
+from konsil.node.learning.learner import LOOK_AT
 from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
 from konsil.protocol import cmp1
 from konsil.protocol.errors import UnreachableError, UsageError
@@ -13,7 +18,7 @@ from konsil.protocol.learning_bodies import TrustUpdate
 from konsil.trust.fixed import UNIT_E9
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from konsil.node.config import NodeConfig
     from konsil.node.control import Answer
@@ -45,7 +50,7 @@ class Waiting:
         chronicle: Chronicle,
         stop: trio.Event,
     ) -> None:
-        self._rounds = config.training.rounds
+        self._config = config
         self._roster = roster
         self._transport = transport
         self._chronicle = chronicle
@@ -54,26 +59,35 @@ class Waiting:
 
     def verbs(self) -> dict[str, Answer]:
         """The closed list of questions; most of them have no answer yet."""
-        silent = dict.fromkeys(("peers", "artifacts", "trust", "publish"), self._not_yet)
+        silent = dict.fromkeys(("peers", "artifacts", "trust", "rotate", "publish"), self._not_yet)
         return {"status": self._status, "stop": self._halt, **silent}
 
     async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
-        linked = (self._roster.peer(peer) for peer in self._transport.connected())
+        members = (self._roster.peer(peer) for peer in self._transport.connected())
+        linked = sorted(member.name for member in members if member is not None)
         return {
             **await _identity(self._roster, self._transport, self._chronicle, self._started),
             "phase": "vouching",
             "round": 0,
-            "rounds": self._rounds,
+            "rounds": self._config.training.rounds,
             "model": None,
             "metrics": {},
             "task_error": None,
-            "neighbours": sorted(member.name for member in linked if member is not None),
+            "neighbours": linked,
+            "waiting": self._waiting(linked),
             "worker": {"state": "stopped", "restarts": 0},
             "artifacts": {KIND: 0},
             "received": 0,
             "rejected": 0,
             "integrated": 0,
         }
+
+    def _waiting(self, linked: Collection[str]) -> dict[str, Any]:
+        why = "no neighbour has shown yet that it knows the newest state of our ledger"
+        if not linked:
+            why = f"nobody is linked; {why}"
+        names = _neighbours(self._config)
+        return _wait(names, self._started, why, LOOK_AT + " ([ledger] vouch_wait_s bounds it)")
 
     async def _not_yet(self, _: Mapping[str, Any]) -> dict[str, Any]:
         raise UnreachableError(
@@ -128,6 +142,7 @@ class Answers:
     async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
         learner, memory, me = self._learner, self._learner.memory, self._roster.me
         own = [held for held in self._shelf if held.head.publisher == me.node]
+        linked = sorted(link.member.name for link in self._links.live().values())
         return {
             **await _identity(self._roster, self._transport, self._chronicle, self._started),
             "phase": learner.phase,
@@ -136,13 +151,31 @@ class Answers:
             "model": None if memory.model is None else memory.model.hex(),
             "metrics": learner.metrics,
             "task_error": learner.task_error,
-            "neighbours": sorted(link.member.name for link in self._links.live().values()),
+            "neighbours": linked,
+            "waiting": self._waiting(linked),
             "worker": {"state": self._trainer.state, "restarts": max(0, self._trainer.restarts)},
             "artifacts": {KIND: len(own)},
             "received": self._intake.received,
             "rejected": self._intake.rejected,
             "integrated": memory.integrated,
         }
+
+    def _waiting(self, linked: Collection[str]) -> dict[str, Any] | None:
+        """For whom the learner waits, if it does."""
+        learner, training = self._learner, self._config.training
+        away = _neighbours(self._config) - set(linked)
+        if learner.phase not in ("connecting", "waiting") or not (away or linked):
+            return None
+        if not linked:
+            why = "nobody is linked" + ("; no further round begins" if training.rounds else "")
+            return _wait(away, learner.since, why, LOOK_AT)
+        if learner.phase == "connecting":
+            why = f"the first round waits {training.start_wait_s:g} s for all neighbours"
+            return _wait(away, learner.since, why, LOOK_AT)
+        members = (self._roster.node(node) for node in learner.awaited)
+        names = {member.name for member in members if member is not None}
+        why = f"their next artifacts, for {training.patience_s:g} s at most"
+        return _wait(names, learner.since, why, "") if names else None
 
     async def _peers(self, _: Mapping[str, Any]) -> dict[str, Any]:
         live = self._links.live()
@@ -237,6 +270,18 @@ class Answers:
     async def _halt(self, _: Mapping[str, Any]) -> dict[str, Any]:
         self._stop.set()
         return {"stopping": True}
+
+
+def _neighbours(config: NodeConfig) -> frozenset[str]:
+    """The members that this node should be linked with, by name."""
+    names = [member.name for member in config.members]
+    return graph_of(names, config.overlay.edges)[config.node.name]
+
+
+def _wait(names: Collection[str], since: float, why: str, check: str) -> dict[str, Any]:
+    """One wait as `node status` tells it: `check` is what a person can look at."""
+    waited_s = trio.current_time() - since
+    return {"for": sorted(names), "since_s": waited_s, "why": why, "check": check}
 
 
 async def _identity(

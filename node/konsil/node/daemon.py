@@ -1,22 +1,23 @@
 """The daemon on one screen: what a running hospital is made of, and who restarts what.
 
-    daemon
-    ├─ transport            its own restarts; a bad listen address ends the node (exit 4)
-    ├─ links, dialling      one session a peer; peer errors stay in it
-    ├─ streams              hands incoming streams to links and serving
-    ├─ herald, pulls        restart
-    ├─ learner              restart; asks the worker process
-    ├─ control              answers every question by itself, whatever goes wrong
-    └─ chronicle            one writer; failure is fatal: stop, exit 6
+    at once                 transport   its own restarts; a bad address ends the node (exit 4)
+                            control     answers every question by itself, whatever goes wrong
+                            streams     hands incoming streams to who answers their kind
+                            dialling    one connection a neighbour
+    then, once              vouching    do peers hold more of our log? Nothing is signed before
+                            assemble    everything that follows from the ledger; `node.boot`
+    and until it stops      links       one session a peer; peer errors stay in it
+                            herald, pulls, learner (which asks the worker process)
+                            chronicle   one writer; failure is fatal: stop, exit 6
+                            visits, cosigning, suspicion: the logs of others
 
-Built once, from the ledger; run until cancelled or told to stop; closed in reverse order.
-It imports no torch: tensors live in the worker process.
+Every service restarts by itself but where an exit code stands. Closed in reverse order. It
+imports no torch: tensors live in the worker process.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from importlib.metadata import version
@@ -25,9 +26,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from konsil.node.answers import Answers, Waiting
-from konsil.node.config import check_identity
 from konsil.node.control import Answer, serve_control
-from konsil.node.exchange.admission import Admitted, admit
+from konsil.node.exchange.admission import Admitted, admit, judge
 from konsil.node.exchange.asking import Lines
 from konsil.node.exchange.cosigning import Cosigning
 from konsil.node.exchange.dialling import Dialling
@@ -38,9 +38,10 @@ from konsil.node.exchange.links import Links
 from konsil.node.exchange.mirroring import Mirroring
 from konsil.node.exchange.overlay import graph_of
 from konsil.node.exchange.pulls import Pulls
+from konsil.node.exchange.reclaiming import Reclaiming
 from konsil.node.exchange.serving import Serving
 from konsil.node.exchange.visits import Visits
-from konsil.node.exchange.vouching import Vouched, Vouching
+from konsil.node.exchange.vouching import SPANS, Vouched, Vouching
 from konsil.node.exchange.watch import Watch
 from konsil.node.learning.learner import Learner, Neighbour
 from konsil.node.learning.memory import recall
@@ -48,10 +49,11 @@ from konsil.node.learning.press import Press
 from konsil.node.learning.restore import restore_shelf
 from konsil.node.learning.trainer import Trainer
 from konsil.node.learning.worker_messages import Open
+from konsil.node.opening import now_ms
 from konsil.node.roster import Roster
+from konsil.node.rotation import Rotation
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.chronicle import Chronicle
-from konsil.node.store.journal import Journal
 from konsil.node.store.witnessed import NAME as WITNESSED
 from konsil.node.store.witnessed import Witnessed
 from konsil.node.supervise import Service, supervise
@@ -65,7 +67,6 @@ from konsil.node.transports.transport import (
 )
 from konsil.protocol import proof
 from konsil.protocol.digest import sha256
-from konsil.protocol.errors import ConfigError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello
 from konsil.protocol.node_bodies import NodeBoot
@@ -76,13 +77,8 @@ if TYPE_CHECKING:
     from konsil.node.config import NodeConfig
     from konsil.node.log import Log
     from konsil.node.paths import Home
-    from konsil.protocol.identity import KeySet
+    from konsil.node.store.journal import Journal
     from konsil.protocol.members import Member
-
-
-def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def now_s() -> int:
@@ -97,7 +93,6 @@ class Daemon:
         self,
         home: Home,
         config: NodeConfig,
-        keys: KeySet,
         journal: Journal,
         transport: Transport,
         log: Log,
@@ -106,7 +101,7 @@ class Daemon:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.stop = trio.Event()
-        self._home, self._config, self._keys, self._log = home, config, keys, log
+        self._home, self._config, self._log = home, config, log
         self._journal, self._transport, self._limits = journal, transport, limits
         self._jitter = jitter
         self.roster = Roster(config, home.peers)
@@ -114,10 +109,14 @@ class Daemon:
         witnessed = Witnessed(home.peers / WITNESSED)
         self.watch = Watch(self.roster, home.peers, witnessed, limits)
         lines = self._lines = Lines(transport, limits.message_bytes)
-        self.visits = Visits(lines, self.roster, self.watch, self._expose, now_s, limits, log)
+        self.visits = Visits(
+            lines, self.roster, self.watch, self._expose,
+            lambda member: self.cosigning.mirrored(member), now_s, limits, log,
+        )  # fmt: skip
         self.cosigning = Cosigning(
-            lines, self.roster, self.chronicle, self.watch, self._live, keys["wit"],
-            self.visits.mirror, self._expose, self._on_vouched, now_s, limits, log,
+            lines, self.roster, self.chronicle, self.watch, self._live,
+            lambda: self.chronicle.key("wit"), self.visits.mirror, self._expose, self._on_vouched,
+            now_s, limits, log,
         )  # fmt: skip
         self.mirroring = Mirroring(self.roster, journal, self.watch, self.visits.shown, limits, log)
         names = [member.name for member in config.members]
@@ -149,7 +148,7 @@ class Daemon:
             self.vouched = True
             await trio.to_thread.run_sync(self._assemble)
             await self._log_boot(said)
-            verbs |= self._answers().verbs()
+            verbs |= {**self._answers().verbs(), "rotate": self._rotation.rotate}
             self._assembled.set()
             try:
                 await self._serve(task_status)
@@ -174,28 +173,27 @@ class Daemon:
         return await vouching.run(self._neighbour_count, patience)
 
     async def _log_boot(self, said: Vouched) -> None:
-        """What the peers said of our log stands in it from now on."""
-        boot = NodeBoot(
-            software=sha256(version("konsil").encode()),
-            size=self._journal.size,
-            root=self._journal.root,
-            peers=said.peers,
-            lost=said.lost,
-        )
-        await self.chronicle.append(boot)
+        """What the peers said of our log stands in it from now on, and what did not come back."""
+        for first in range(0, max(1, len(said.lost)), SPANS):
+            boot = NodeBoot(
+                software=sha256(version("konsil").encode()),
+                size=self._journal.size,
+                root=self._journal.root,
+                peers=said.peers,
+                lost=said.lost[first : first + SPANS],
+            )
+            await self.chronicle.append(boot)
 
     def _assemble(self) -> None:
         """Make everything that follows from the ledger. Reads the disk."""
         home, config, journal, log = self._home, self._config, self._journal, self._log
-        limits, transport, keys = self._limits, self._transport, self._keys
+        limits, transport = self._limits, self._transport
         me = self.roster.me
         blobs = BlobStore(home.blobs)
-        memory = recall(journal.entries(), journal.blobs.get, blobs.has)
+        memory = recall(journal.entries(), journal.blobs.get, blobs.has, journal.size)
         self.shelf = restore_shelf(journal, blobs, memory, me.node, limits)
         self.trainer = Trainer(self._opening(), log, timeout_s=config.training.timeout_s)
-        press = Press(
-            self.roster, keys["art"], blobs, self.chronicle, self.shelf, limits, self._tell, log
-        )
+        press = Press(self.roster, blobs, self.chronicle, self.shelf, limits, self._tell, log)
         self.learner = Learner(
             config, self.trainer, self.chronicle, self.shelf, memory, press, self._neighbours, log
         )
@@ -218,10 +216,16 @@ class Daemon:
             log=log,
         )
         self._herald = Herald(
-            transport, self.roster, keys["art"], limits, self._have,
-            lambda: self.cosigning.vouched_note, now_ms, self._on_heads, log,
+            transport, self.roster, lambda: self.chronicle.key("art"), limits, self._have,
+            lambda: self.cosigning.vouched_note, now_ms, self._on_heads, self.visits.stir, log,
         )  # fmt: skip
+        self._reclaiming = Reclaiming(
+            transport, me.node, journal, self.chronicle, self.shelf, limits, log
+        )
         self._serving = Serving(self.shelf, self._released, limits, log)
+        self._rotation = Rotation(
+            home.keys, self.chronicle, self.learner.publishing, self._tell, log
+        )
         self._exposure = Exposure(self.learner, self.chronicle, self.watch, journal, now_s, log)
 
     def _answers(self) -> Answers:
@@ -236,7 +240,8 @@ class Daemon:
             "links": self.links.run,
             "herald": self._herald.run,
             "pulls": self._pull_when_ready,
-            "learner": lambda: self.learner.run(self._linked),
+            "reclaiming": self._reclaiming.run,
+            "learner": lambda: self.learner.run(self._linked, solitary=self._neighbour_count == 0),
             "chronicle": lambda: self.chronicle.run(self.cosigning.stir),
             "visits": self.visits.run,
             "cosigning": self.cosigning.run,
@@ -313,22 +318,29 @@ class Daemon:
         standing = self.learner.memory.standing(publisher)
         return publisher in self.links.live() and standing.operator != "quarantined"
 
-    def _admit(self, head: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
-        opened = self.learner.opened
+    async def _admit(self, head: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
+        opened, publisher = self.learner.opened, self.roster.node(head.publisher)
         assert opened is not None
-        return admit(
-            head, sealed, proof, holder=holder, roster=self.roster, shelf=self.shelf,
-            opened=opened, limits=self._limits,
-        )  # fmt: skip
+        assert publisher is not None
+
+        def look() -> Admitted:
+            mirrored = self.watch.kept(head.publisher).size
+            return admit(
+                head, sealed, proof, holder=holder, roster=self.roster, mirrored=mirrored,
+                shelf=self.shelf, opened=opened, limits=self._limits,
+            )  # fmt: skip
+
+        return await judge(look, lambda: self.visits.mirror(publisher))
 
     def _on_have(self, member: Member, have: Have) -> None:
         self.pulls.consider(member, have.heads)
+        self._reclaiming.consider(member, have.heads)
         self.visits.stir(member)
 
     def _on_heads(self, member: Member, said: Announcement) -> None:
         self.pulls.consider(member, said.heads)
+        self._reclaiming.consider(member, said.heads)
         self.visits.shown(member, [said.checkpoint])
-        self.visits.stir(member)
 
     def _on_links(self) -> None:
         """Links came, went, or told something: waiting rounds and pulls look again."""
@@ -336,9 +348,11 @@ class Daemon:
             self._linked.set()
         self.learner.arrivals.stir()
         self.pulls.stir()
-        if set(self.links.live()) - self._met:
+        live = self.links.live()
+        for node in set(live) - self._met:
             self.cosigning.stir()
-        self._met = set(self.links.live())
+            self._reclaiming.linked(live[node].member)
+        self._met = set(live)
 
     async def _pull_when_ready(self) -> None:
         await self.learner.ready.wait()
@@ -361,30 +375,3 @@ class Daemon:
             WITNESS_PROTOCOL: self.cosigning.answer,
         }
         await answers[arrived.protocol](arrived.peer, arrived.stream)
-
-
-def open_journal(home: Home, config: NodeConfig, keys: KeySet, log: Log) -> Journal:
-    """The home's ledger, recovered and locked; notices go to the log.
-
-    Raises as `Journal.open` does, and `ConfigError` when the ledger is somebody else's.
-    """
-
-    def trace(mark: str) -> None:
-        log.debug("journal", mark=mark)
-
-    journal = Journal.open(
-        home.ledger,
-        keys,
-        now_ms,
-        os.urandom,
-        charter=config.charter().digest(),
-        trace=trace,
-    )
-    try:
-        check_identity(config, journal.author, home.config)
-    except ConfigError:
-        journal.close()
-        raise
-    for notice in journal.notices:
-        log.warning("journal.notice", notice=notice)
-    return journal

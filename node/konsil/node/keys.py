@@ -3,7 +3,9 @@
 There are five, and a sixth (P-256, for OpenSSF model signing) when it was asked for.
 
 Invariants: a key file is 32 raw bytes as hex and mode 0600; a wider mode is refused, never
-repaired, since somebody may have read the key; keys are created once and never overwritten.
+repaired, since somebody may have read the key. A key is replaced in two steps: the new one is
+durable beside the old one (`<role>.next.key`) before the ledger says so, and takes its place
+only after. The recovery key may lie elsewhere.
 """
 
 from __future__ import annotations
@@ -13,14 +15,17 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from konsil.node.store.durable import TEMPORARY, storage_error, sync_folder, write_all
 from konsil.protocol import p256
 from konsil.protocol.errors import ConfigError, LocalProtocolError, StorageError
-from konsil.protocol.identity import ROLES, KeySet, SigningKey
+from konsil.protocol.identity import RECOVERY, ROLES, SEED_BYTES, KeySet, SigningKey
 from konsil.protocol.p256 import P256SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from konsil.protocol.identity import VerifyKey
 
 P256 = "p256"
 """The role of the key for OpenSSF model signing, which a node may have beside its five."""
@@ -61,7 +66,9 @@ def _store(folder: Path, seeds: Mapping[str, bytes]) -> None:
 
 def load_keys(folder: Path) -> KeySet:
     """The stored keys. Raises `ConfigError` naming a file that is missing, open or malformed."""
-    keys = {role: SigningKey.from_seed(_read(folder / f"{role}.key")) for role in ROLES}
+    away = not (folder / f"{RECOVERY}.key").exists()
+    roles = [role for role in ROLES if not (away and role == RECOVERY)]
+    keys = {role: load_key(folder / f"{role}.key") for role in roles}
     owners: dict[bytes, str] = {}
     for role, key in keys.items():
         other = owners.setdefault(key.seed, role)
@@ -73,6 +80,52 @@ def load_keys(folder: Path) -> KeySet:
     return KeySet(keys=keys)
 
 
+def load_key(path: Path) -> SigningKey:
+    """The key in one file. Raises as `load_keys` does."""
+    return SigningKey.from_seed(_read(path))
+
+
+def load_following(folder: Path) -> dict[str, SigningKey]:
+    """Keys, by role, that a change was about to put in force. Raises as `load_keys` does."""
+    paths = {role: _next(folder, role) for role in ROLES}
+    return {role: load_key(path) for role, path in paths.items() if path.exists()}
+
+
+def stage(folder: Path, role: str) -> SigningKey:
+    """A fresh key beside the one of `role`, durable. Raises `StorageError`."""
+    key, path = SigningKey.from_seed(os.urandom(SEED_BYTES)), _next(folder, role)
+    unfinished = path.with_name(path.name + TEMPORARY)
+    try:
+        unfinished.unlink(missing_ok=True)
+        _write_once(unfinished, key.seed)
+        os.replace(unfinished, path)
+        sync_folder(folder)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return key
+
+
+def settle(folder: Path, in_force: Mapping[str, VerifyKey]) -> None:
+    """Puts the staged keys that are in force in their place, and drops those that are not.
+
+    Raises `StorageError`.
+    """
+    for role, key in load_following(folder).items():
+        path = _next(folder, role)
+        try:
+            if in_force[role] == key.public:
+                os.replace(path, folder / f"{role}.key")
+            else:
+                path.unlink()
+            sync_folder(folder)
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+
+def _next(folder: Path, role: str) -> Path:
+    return folder / f"{role}.next.key"
+
+
 def load_p256(folder: Path) -> bytes:
     """The 32 secret bytes of the stored P-256 key. Raises as `load_keys` does."""
     return _read(folder / f"{P256}.key")
@@ -80,10 +133,11 @@ def load_p256(folder: Path) -> bytes:
 
 def _write_once(path: Path, seed: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(seed.hex().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        write_all(handle, seed.hex().encode() + b"\n", 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> bytes:

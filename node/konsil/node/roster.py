@@ -1,8 +1,9 @@
 """Who the members are and with which keys they sign.
 
 The member list pins node id and transport identity; the genesis entry, shown in the hello,
-hashes to the node id and so yields every other key. A genesis that was met is kept, so that
-artifacts of a member can be verified while it is away, whoever brings them.
+hashes to the node id and so yields every other key that the member began with. A genesis that
+was met is kept, so that artifacts of a member can be verified while it is away, whoever brings
+them. How the keys changed since, our mirror of the member's log says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol import genesis, identity
 from konsil.protocol.errors import RemoteError, SessionRefused, StorageError
+from konsil.protocol.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,7 @@ class Roster:
         self._by_peer = {member.peer: member for member in config.members}
         self._by_name = {member.name: member for member in config.members}
         self._authors: dict[str, Author] = {}
+        self._rings: dict[str, Keyring] = {}
         self._folder = folder
         self._recall()
 
@@ -59,8 +62,17 @@ class Roster:
         return frozenset(self._by_peer) - {self.me.peer}
 
     def author(self, node: str) -> Author | None:
-        """A member's keys by role, once its genesis was met."""
+        """Who a member is, and the keys that it began with, once its genesis was met."""
         return self._authors.get(node)
+
+    def keyring(self, node: str) -> Keyring | None:
+        """A member's keys over time, as far as its log is mirrored, once its genesis was met."""
+        author = self._authors.get(node)
+        return None if author is None else self._rings.get(node) or Keyring.of(author)
+
+    def follow(self, ring: Keyring) -> None:
+        """Know these keys of a member, which stand in its log under a root that it signed."""
+        self._rings[ring.author.node] = ring
 
     def learn(self, entry: bytes, peer: str) -> Member:
         """The member that this genesis entry makes; remembers its keys.

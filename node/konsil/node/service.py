@@ -10,14 +10,16 @@ import ctypes
 import logging
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from konsil.node.config import check_addresses, read_config
-from konsil.node.daemon import Daemon, open_journal
+from konsil.node.daemon import Daemon
 from konsil.node.keys import load_keys
 from konsil.node.log import Log, open_log
+from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.protocol.errors import ConfigError, KonsilError
 
@@ -69,13 +71,15 @@ async def _serve(home: Home, config: NodeConfig, log: Log) -> None:
             f"{config.consortium.name}/heads",
             log=log,
         )
-        daemon = Daemon(home, config, keys, journal, transport, log)
+        daemon = Daemon(home, config, journal, transport, log)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_heed_signals, daemon)
             await daemon.run()
             nursery.cancel_scope.cancel()
     finally:
-        journal.close(sign=daemon is not None and daemon.vouched)
+        sure = daemon is not None and daemon.vouched
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(partial(journal.close, sign=sure, index=sure))
     log.info("node.stopped")
 
 

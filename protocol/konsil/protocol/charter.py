@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from konsil.protocol import jcs, records
 from konsil.protocol.artifact import Count, Kind
+from konsil.protocol.cosignature import quorum
 from konsil.protocol.digest import Digest, sha256
 from konsil.protocol.envelope import EnvelopeSignature, pae
 from konsil.protocol.errors import EncodingRefused, ManifestRefused, SignatureRefused
@@ -113,15 +114,6 @@ class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     signatures: Annotated[
         tuple[EnvelopeSignature, ...], Meta(min_length=1, max_length=MAX_SIGNATURES)
     ]
-
-
-def quorum(members: int, faults: int) -> int:
-    """How many of `members` must agree so that no two groups agree on rival things.
-
-    >>> [quorum(n, f) for n, f in ((4, 1), (5, 1), (7, 2), (10, 3), (3, 0))]
-    [3, 4, 5, 7, 2]
-    """
-    return (members + faults) // 2 + 1
 
 
 def canonical(document: Charter | Verdict) -> bytes:
@@ -228,7 +220,8 @@ def _check_sense(found: Charter) -> None:
     ):
         if len(set(names)) != len(names):
             raise ManifestRefused(f"charter {found.version}: a {what} stands twice")
-    if not quorum(count, needs.faults) <= needs.charter <= count:
+    reachable = needs.faults < count and quorum(count, needs.faults) <= needs.charter <= count
+    if not reachable:
         raise ManifestRefused(
             f"charter {found.version}: {needs.charter} of {count} members is no quorum"
         )

@@ -43,6 +43,15 @@ def origin_of(consortium: str, node: str) -> str:
     return f"{consortium}/{node}"
 
 
+def node_of(origin: str) -> str:
+    """The node id in an origin line, unchecked: what stands behind the last slash.
+
+    >>> node_of("alps/nodeid")
+    'nodeid'
+    """
+    return origin.rpartition("/")[2]
+
+
 def to_text(head: Checkpoint) -> str:
     """The three lines that are signed. Raises `LocalProtocolError` for an impossible head."""
     if len(head.root) != HASH_BYTES or not 0 <= head.size <= MAX_SIZE:

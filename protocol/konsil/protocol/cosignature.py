@@ -10,13 +10,9 @@ witness counts once, at its earliest time, however many keys it has or had.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-import msgspec
-
 from konsil.protocol import checkpoint, note
-from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -50,14 +46,6 @@ class WitnessKey(NoteKey):
         self.key.verify(signature[TIME_BYTES:], message(text, time_of(signature)))
 
 
-class Cosigned(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint that its log signed, and who vouched for it since when (unix seconds)."""
-
-    checkpoint: Checkpoint
-    times: Mapping[str, int]
-    """The earliest verified time of each witness, by its origin."""
-
-
 def message(text: str, seconds: int) -> bytes:
     """The bytes that a witness signs over the text of a checkpoint."""
     return f"cosignature/v1\ntime {seconds}\n{text}".encode()
@@ -86,37 +74,14 @@ def sign(data: bytes, name: str, key: SigningKey, seconds: int) -> bytes:
     return SignatureLine(name=name, key_id=marker, signature=signature).text.encode()
 
 
-def open_cosigned(
-    data: bytes,
-    *,
-    origin: str,
-    key: VerifyKey,
-    witnesses: Sequence[WitnessKey],
-    only_known: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
-) -> Cosigned:
-    """The verified head of the log `origin` and the witnesses among `witnesses` behind it.
-
-    Raises `EncodingRefused`, `LimitExceeded`, or `SignatureRefused` when the log did not sign,
-    a known key's line is wrong, or, with `only_known`, anybody else signed.
-    """
-    log = NoteKey(origin, key)
-    text, signed = note.open_signatures(
-        data, [log, *witnesses], only_known=only_known, limits=limits
-    )
-    head = checkpoint.from_text(text)
-    if head.origin != origin or all(signer is not log for signer, _ in signed):
-        raise SignatureRefused(f"checkpoint of {head.origin}: not signed by the log {origin}")
-    return Cosigned(checkpoint=head, times=earliest(signed))
-
-
 def seen_by(
     data: bytes, witnesses: Sequence[WitnessKey], *, limits: Limits = DEFAULT_LIMITS
 ) -> dict[str, int]:
     """The earliest verified time of each known witness under a note, whoever else signed it.
 
     For a reader who opened the checkpoint by other means (`keyring`): the log's own signature
-    is not looked at. Raises as `open_cosigned`.
+    is not looked at. Raises `EncodingRefused`, `LimitExceeded`, or `SignatureRefused` when a
+    known witness's line is wrong.
     """
     text, lines = note.parse(data, limits=limits)
     best = _verified(lines, witnesses, text)

@@ -285,6 +285,12 @@ def fault_of(body: Body) -> str:
             return f"the weights sum to {total} instead of {UNIT_E9}"
         if len({(part.art, part.node) for part in body.parts}) != len(body.parts):
             return "a part is listed twice"
+    if isinstance(body, NodeBoot):
+        behind = 0
+        for span in body.lost:
+            if not behind <= span.first <= span.last < body.size:
+                return f"lost entries {span.first} to {span.last}: out of order, or not before it"
+            behind = span.last + 1
     return ""
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 ROLES = ("log", "wit", "art", "peer", "rec")
 """What a key signs: checkpoints, cosignatures, artifacts, the transport, recovery."""
 
+RECOVERY = "rec"
+"""The role whose key a running node does without: it signs nothing but changes of keys."""
+
 SEED_BYTES = 32
 KEY_BYTES = 32
 
@@ -107,17 +110,19 @@ class SigningKey:
 
 
 class KeySet:
-    """The five keys of one node, by role."""
+    """The keys of one node, by role: all five, or all but the recovery key, which may lie away."""
 
     __slots__ = ("keys",)
 
     def __init__(self, keys: Mapping[str, SigningKey]) -> None:
         """Raises `LocalProtocolError` unless there is one distinct key for each role."""
-        if set(keys) != set(ROLES):
+        if set(keys) | {RECOVERY} != set(ROLES):
             raise LocalProtocolError(f"keys for {sorted(keys)}; wanted {sorted(ROLES)}")
-        if len({key.public.raw for key in keys.values()}) != len(ROLES):
+        if len({key.public.raw for key in keys.values()}) != len(keys):
             raise LocalProtocolError("two roles share one key")
-        self.keys: Mapping[str, SigningKey] = MappingProxyType({role: keys[role] for role in ROLES})
+        self.keys: Mapping[str, SigningKey] = MappingProxyType(
+            {role: keys[role] for role in ROLES if role in keys}
+        )
 
     @classmethod
     def generate(cls, random: Callable[[int], bytes]) -> KeySet:
@@ -127,8 +132,11 @@ class KeySet:
     def __getitem__(self, role: str) -> SigningKey:
         return self.keys[role]
 
+    def __contains__(self, role: str) -> bool:
+        return role in self.keys
+
     def __repr__(self) -> str:
-        return f"KeySet({', '.join(ROLES)})"
+        return f"KeySet({', '.join(self.keys)})"
 
 
 def node_id(genesis_entry: bytes) -> str:

@@ -15,15 +15,45 @@ import msgspec
 from konsil.protocol import checkpoint, note
 from konsil.protocol.errors import ManifestRefused, SignatureRefused
 from konsil.protocol.genesis import Author
-from konsil.protocol.identity import VerifyKey
+from konsil.protocol.identity import SigningKey, VerifyKey
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.protocol.node_bodies import KeyChange, KeyRevoke, key_change
+from konsil.protocol.node_bodies import KeyChange, KeyRevoke, KeyRotate, key_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.note import NoteKey
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """That `new` replaces the key of `role`, as the holder of the recovery key `rec` orders it.
+
+    With `void_from` the old key is revoked: what it signed from that position on is void.
+    """
+
+    role: str
+    new: SigningKey
+    rec: SigningKey
+    reason: str
+    void_from: int | None = None
+
+    def body(self, ring: Keyring, index: int) -> KeyChange:
+        """The signed entry body that makes the change at `index` of the log of `ring`."""
+        kind = KeyRotate if self.void_from is None else KeyRevoke
+        body = kind(
+            role=self.role,  # type: ignore[arg-type]
+            old=ring.keys[self.role].raw,
+            new=self.new.public.raw,
+            reason=self.reason,
+            last_good_size=index if self.void_from is None else self.void_from,
+            by_rec=bytes(64),
+            by_new=bytes(64),
+        )
+        message = key_change(ring.author.node, body)
+        return msgspec.structs.replace(
+            body, by_rec=self.rec.sign(message), by_new=self.new.sign(message)
+        )
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +103,20 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
         return Keyring(
             author=self.author,
             periods=(*kept, Period(role=body.role, key=fresh, since=index + 1)),
+        )
+
+    def before(self, index: int) -> Keyring:
+        """The keyring as it was before entry `index` stood: no later change counts."""
+        begun = [period for period in self.periods if period.since <= index]
+        last = {period.role: period for period in begun}
+        return Keyring(
+            author=self.author,
+            periods=tuple(
+                msgspec.structs.replace(period, void_from=None)
+                if last[period.role] is period
+                else period
+                for period in begun
+            ),
         )
 
     @property

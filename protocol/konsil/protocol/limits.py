@@ -52,6 +52,27 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Classes that a coverage declaration may name."""
     payload_bytes: int = 4 * GIB
     """One artifact payload."""
+    mirror_bytes: int = 1 * GIB
+    """What we keep of one other member's log: some three million entries, and as much as an
+    audit reads of it."""
+    tail_bytes: int = 1 * GIB
+    """The newest entries of a log, in one file."""
+    blob_bytes: int = 1 * GIB
+    """One blob beside a log: an envelope, a proof, evidence."""
+    note_file_bytes: int = 1 * MIB
+    """A file that should hold a checkpoint; what is in it must be within `proof_bytes`."""
+    witness_bytes: int = 64 * MIB
+    """The record of the checkpoints that a node vouched for."""
+    use_bytes: int = 16 * MIB
+    """The records of use of one batch."""
+    named_file_bytes: int = 1 * MIB
+    """A proof, genesis entry or policy that a person names."""
+    lost_groups: int = 1_024
+    """Groups of 256 entries that may be lost before what comes after them is believed in."""
+    damaged_frames: int = 64
+    """Damaged frames that are told apart in one tail; behind the last one nothing is read."""
+    searched_bytes: int = 64 * MIB
+    """What is hashed in the search for whole frames in one damaged tail."""
     chunk_bytes: int = 1 * MIB
     """One chunk of a payload; the unit of hashing and of resuming."""
     chunks: int = 65_536

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PAGE_BYTES = 192 * KIB
 """Frames in one page; always room for one."""
 MAX_NOTES = 256
+NOTES_BYTES = 192 * KIB
+"""Notes in one `Seen`, which leaves room for what packs them."""
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="t"):

@@ -57,7 +57,8 @@ class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class NodeBoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The node started: `size` and `root` are its log before this entry, `peers` what others
-    had seen of it, `lost` the entries whose bodies a recovery could not bring back."""
+    had seen of it, `lost` the entries whose bodies a recovery could not bring back: of those
+    before this one, each at most once, in ascending order."""
 
     software: DigestField
     size: Count

@@ -25,9 +25,7 @@ from konsil.protocol.cosignature import WitnessKey
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
-    LocalProtocolError,
     ManifestRefused,
-    RemoteError,
     SignatureRefused,
 )
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
@@ -51,7 +49,7 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Witness(msgspec.Struct, frozen=True, kw_only=True):
-    """A witness under the name that it has inside this policy."""
+    """A witness whom a policy trusts, under the name that it has there; it signs elsewhere."""
 
     name: str
     key: WitnessKey
@@ -113,26 +111,6 @@ def parse(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Policy:
         groups=tuple(reading.groups),
         quorum=reading.quorum,
     )
-
-
-def format_policy(policy: Policy) -> bytes:
-    """The text of a policy, one for each policy.
-
-    Raises `LocalProtocolError` for a policy that `parse` refuses.
-    """
-    lines = [" ".join(filter(None, ("log", item.key.vkey, item.url))) for item in policy.logs]
-    for one in policy.witnesses:
-        lines.append(" ".join(filter(None, ("witness", one.name, one.key.vkey, one.url))))
-    for group in policy.groups:
-        lines.append(" ".join(("group", group.name, str(group.threshold), *group.members)))
-    data = "\n".join((*lines, f"quorum {policy.quorum}\n")).encode()
-    try:
-        found = parse(data)
-    except RemoteError as error:
-        raise LocalProtocolError(f"no reader accepts this policy: {error}") from error
-    if (found.groups, found.quorum) != (policy.groups, policy.quorum):
-        raise LocalProtocolError("a name in this policy cannot stand in its text")
-    return data
 
 
 def evaluate(policy: Policy, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Satisfied:

@@ -14,6 +14,7 @@ publisher's log, and at which place.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,7 @@ from konsil.protocol.learning_bodies import ArtifactPublish
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    from konsil.protocol.fork import OpenHead
     from konsil.protocol.genesis import Author
     from konsil.protocol.identity import VerifyKey
     from konsil.protocol.policy import Policy, Satisfied
@@ -125,16 +127,22 @@ def open_published(data: bytes, author: Author, *, limits: Limits = DEFAULT_LIMI
     Raises `ManifestRefused` when the entry is missing, is no publish entry or does not stand
     where it says, and whatever `decode` and `verify` raise.
     """
+    open_head = partial(
+        open_checkpoint, origin=author.origin, key=author.keys["log"], limits=limits
+    )
+    return open_published_with(data, open_head, limits=limits)
+
+
+def open_published_with(
+    data: bytes, open_head: OpenHead, *, limits: Limits = DEFAULT_LIMITS
+) -> Published:
+    """As `open_published`, for a log whose keys changed: `open_head` knows which key signs when."""
     proof = decode(data, limits=limits)
     if proof.extra is None:
         raise ManifestRefused("proof: the entry does not travel with it")
-    head = verify(
-        proof,
-        merkle.leaf_hash(proof.extra),
-        origin=author.origin,
-        key=author.keys["log"],
-        limits=limits,
-    )
+    head = open_head(proof.checkpoint)
+    leaf = merkle.leaf_hash(proof.extra)
+    merkle.verify_inclusion(leaf, proof.index, head.size, proof.hashes, head.root)
     entry = entries.decode(proof.extra, limits=limits)
     if not isinstance(entry.b, ArtifactPublish) or entry.n != proof.index:
         raise ManifestRefused(f"proof: entry {entry.n} ({entry.t}) is no publish entry here")

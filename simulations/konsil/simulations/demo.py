@@ -76,7 +76,7 @@ def watch(consortium: Consortium, kill: Kill | None, progress: Progress) -> Kons
         if failure is not None:
             return failure
         live = [daemon for daemon in consortium.daemons.values() if daemon.killed_at is None]
-        if all(daemon.sight.phase == "idle" for daemon in live):
+        if all(daemon.sight.phase == "idle" for daemon in live) or _left_alone(live):
             return None
         if time.monotonic() > deadline:
             return GoalMissed(
@@ -99,6 +99,11 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def _left_alone(live: list[Daemon]) -> bool:
+    """Whether only one is left, which waits for company that will not come."""
+    return len(live) == 1 and live[0].sight.phase == "connecting" and live[0].sight.round > 0
 
 
 def _laggards(live: list[Daemon]) -> str:

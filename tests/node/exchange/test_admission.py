@@ -6,16 +6,19 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from ledgers import Hospital
+from ledgers import Hospital, change_key, sign_again
 
-from konsil.node.exchange.admission import Refusal, admit
+from konsil.node.exchange.admission import Behind, Refusal, admit, judge
 from konsil.node.learning.press import head_of
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import chunks, envelope
 from konsil.protocol.artifact import seal
 from konsil.protocol.digest import sha256
+from konsil.protocol.errors import ManifestRefused, SignatureRefused, UnreachableError
+from konsil.protocol.keyring import Keyring
 from konsil.protocol.learning_bodies import ArtifactPublish
 from konsil.protocol.limits import DEFAULT_LIMITS
+from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 
 HOLDER = "h" * 32
 
@@ -25,6 +28,7 @@ class Offer:
 
     def __init__(self, hospital: Hospital, **logged) -> None:
         self.hospital, self.shelf = hospital, Shelf()
+        self.ring, self.mirrored = None, 1_000
         data = hospital.store.get(hospital.train())
         hospital.sequence = 1
         self.artifact = hospital.manifest(hospital.model, data, parents=(hospital.before,))
@@ -59,11 +63,11 @@ class Offer:
         )  # fmt: skip
 
     def admit(self):
-        authors = {self.hospital.node: self.hospital.author}
-        roster = SimpleNamespace(author=authors.get, charter=self.charter)
+        ring = self.ring or Keyring.of(self.hospital.author)
+        roster = SimpleNamespace(keyring={self.hospital.node: ring}.get, charter=self.charter)
         return admit(
-            self.head, self.sealed, self.proof, holder=HOLDER, roster=roster, shelf=self.shelf,
-            opened=self.opened, limits=self.limits,
+            self.head, self.sealed, self.proof, holder=HOLDER, roster=roster,
+            mirrored=self.mirrored, shelf=self.shelf, opened=self.opened, limits=self.limits,
         )  # fmt: skip
 
     def refused(self) -> tuple:
@@ -146,3 +150,96 @@ def test_the_holder_answers_for_what_the_publisher_did_not_sign(bern):
     offer.artifact = msgspec.structs.replace(artifact, task="tidy")
     stage, _, culprit = offer.refused()
     assert (stage, culprit) == ("offer", HOLDER)
+
+
+def changed(bern, kind, role, *, good=None):
+    """bern changes a key; the keys as somebody knows them who mirrors all of its log."""
+    change_key(bern, kind, role, good=good)
+    index = bern.journal.size - 1
+    return Keyring.of(bern.author).after(index, bern.journal.entry(index).b)
+
+
+def art_changed(bern, kind, **options):
+    ring = changed(bern, kind, "art", **options)
+    offer = Offer(bern)
+    offer.ring, offer.mirrored = ring, bern.journal.size
+    return offer
+
+
+@pytest.mark.parametrize("kind", [KeyRotate, KeyRevoke])
+def test_an_artifact_counts_with_the_key_of_its_place(bern, kind):
+    before = Offer(bern)
+    before.ring = changed(bern, kind, "art")
+    assert before.admit().published.entry.n < bern.journal.size - 1
+    after = Offer(bern)
+    after.ring = before.ring
+    after.admit()
+    after.sealed = before.sealed
+    assert after.refused()[2] == HOLDER
+
+
+@pytest.mark.parametrize("mirrored", [0, 2])
+def test_a_key_that_we_may_not_know_yet_is_nobodys_fault(bern, mirrored):
+    offer = art_changed(bern, KeyRotate)
+    offer.ring, offer.mirrored = None, mirrored
+    with pytest.raises(Behind):
+        offer.admit()
+    offer.mirrored = 1_000
+    assert offer.refused() == ("offer", ("signature",), HOLDER), "once we hold the place"
+
+
+def test_a_log_key_that_we_may_not_know_yet_is_nobodys_fault(bern):
+    ring = changed(bern, KeyRotate, "log")
+    sign_again(bern, bern.keys["log"])
+    bern.reopen()
+    offer = Offer(bern)
+    offer.mirrored = 1
+    with pytest.raises(Behind):
+        offer.admit()
+    offer.ring = ring
+    offer.admit()
+    offer.ring, offer.mirrored = None, 1_000
+    assert offer.refused() == ("offer", ("unlogged",), HOLDER)
+
+
+def test_what_a_revoked_key_signed_is_turned_down_and_nobody_pays(bern):
+    """The holder took it in good faith, before the revocation."""
+    offer = Offer(bern)
+    place = bern.journal.size - 1
+    offer.ring = changed(bern, KeyRevoke, "art", good=place)
+    with pytest.raises(SignatureRefused, match="revoked"):
+        offer.admit()
+    offer.ring = Keyring.of(bern.author).after(
+        bern.journal.size - 1, bern.journal.entry(bern.journal.size - 1).b
+    )
+    offer.proof, offer.sealed = offer.proof, offer.sealed + b"x"
+    assert offer.refused()[2] == HOLDER
+
+
+async def test_an_artifact_waits_for_the_log_that_it_speaks_of():
+    told = []
+
+    def look():
+        told.append("look")
+        if "mirror" not in told:
+            raise Behind("entry 7")
+        return "admitted"
+
+    async def catch_up():
+        told.append("mirror")
+
+    assert await judge(look, catch_up) == "admitted"
+    assert told == ["look", "mirror", "look"]
+
+
+@pytest.mark.parametrize("fails", [None, ManifestRefused("a lie")])
+async def test_while_the_log_is_not_shown_there_is_no_verdict(fails):
+    def look():
+        raise Behind("entry 7")
+
+    async def catch_up():
+        if fails is not None:
+            raise fails
+
+    with pytest.raises(UnreachableError, match="entry 7"):
+        await judge(look, catch_up)

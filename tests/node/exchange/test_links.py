@@ -10,9 +10,9 @@ import trio
 from network import Network
 
 from konsil.node.config import read_config
-from konsil.node.daemon import open_journal
 from konsil.node.exchange.links import GREETING_S, REOPEN_S, Links
 from konsil.node.keys import load_keys
+from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.roster import Roster
 from konsil.protocol.errors import LocalProtocolError

@@ -62,9 +62,12 @@ class Puller:
         self.pulls = Pulls(
             self.transport, Shelf(), tmp_path / "spool", DEFAULT_LIMITS,
             wanted=lambda _: True, member=self.members.get,
-            admit=lambda *told: self.admit(*told), taken=lambda *told: self.take(*told),
+            admit=self._admit, taken=lambda *told: self.take(*told),
             refused=self._refused, jitter=lambda: 0.5, log=LOG,
         )  # fmt: skip
+
+    async def _admit(self, *told):
+        return self.admit(*told)
 
     async def _take(self, head, admitted, path):
         self.taken.append(head.env)

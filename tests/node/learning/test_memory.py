@@ -1,10 +1,14 @@
-"""Memory: whose model a payload is, told by who handed it in first."""
+"""Memory: whose model a payload is, told by who handed it in first; which number comes next."""
 
 from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from konsil.node.learning.memory import Memory, recall
 from konsil.protocol.entries import Entry
 from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive, ModelBase
+from konsil.protocol.node_bodies import LogRedact
 
 A, B, D = "a" * 32, "b" * 32, bytes(32)
 
@@ -45,6 +49,74 @@ def test_the_ledger_alone_tells_who_was_first():
         receive(b"model of b", B), receive(b"model of b", A),
     ]  # fmt: skip
     log = [Entry(b=body, c=D, n=n, s=b"", t="", ts=0) for n, body in enumerate(bodies)]
-    memory = recall(log, lambda digest: b"", lambda digest: True)
+    memory = recall(log, lambda digest: b"", lambda digest: True, len(log))
     assert [memory.copied(art, A) for art in (b"base", b"ours", b"model of b")] == [True] * 3
     assert not memory.copied(b"model of b", B)
+
+
+def entry_of(n, body):
+    return Entry(b=body, c=D, n=n, s=b"", t="", ts=0)
+
+
+def publish(number):
+    return ArtifactPublish(
+        art=bytes([number]) * 32, chunk_root=D, kind="parameters", size=1, env=D,
+        derived_from=[], knowledge=None, policy=None, sequence=number,
+    )  # fmt: skip
+
+
+def sequence_of(bodies, size):
+    """The last number that a log of `size` entries leaves, of which only `bodies` are here."""
+    log = [entry_of(n, body) for n, body in sorted(bodies.items())]
+    return recall(log, lambda digest: b"", lambda digest: True, size).sequence
+
+
+def redact(index):
+    return LogRedact(index=index, leaf=D, legal="gdpr17", authority=D)
+
+
+BASE = ModelBase(model=b"base", source="seed", licence="", note="")
+
+
+def test_a_lost_entry_behind_the_last_publication_may_have_been_one():
+    assert sequence_of({0: BASE, 1: publish(1)}, 2) == 1
+    assert sequence_of({0: BASE, 1: publish(1)}, 5) == 4
+    assert sequence_of({0: BASE, 1: publish(1), 3: BASE}, 5) == 3
+    assert sequence_of({0: BASE}, 3) == 2
+
+
+def test_a_lost_entry_in_front_of_a_publication_had_a_smaller_number():
+    assert sequence_of({0: BASE, 9: publish(4)}, 10) == 4
+    assert sequence_of({0: BASE, 9: publish(4)}, 11) == 5
+
+
+def test_what_was_redacted_was_no_publication():
+    assert sequence_of({0: publish(1), 2: BASE, 3: redact(1)}, 4) == 1
+    assert sequence_of({0: publish(1), 2: BASE, 4: redact(1)}, 5) == 2
+
+
+@given(
+    st.lists(st.sampled_from(["publish", "other"]), max_size=12),
+    st.sets(st.integers(0, 20)),
+    st.sets(st.integers(0, 20)),
+)
+def test_no_number_is_given_out_twice_whatever_is_lost(kinds, gone, later):
+    """A node loses bodies, goes on, loses more bodies, and goes on."""
+    log, used = {}, []
+
+    def go_on(kinds, here, size):
+        for kind in kinds:
+            number = sequence_of(here, size) + 1
+            body = publish(number) if kind == "publish" else BASE
+            used.extend([number] if kind == "publish" else [])
+            log[size], here[size] = body, body
+            size += 1
+        return size
+
+    size = go_on(kinds, {}, 0)
+    here = {n: body for n, body in log.items() if n not in gone}
+    size = go_on([*kinds, "publish"], here, size)
+    left = {n: body for n, body in here.items() if n not in later}
+    go_on(["publish"], left, size)
+    assert len(set(used)) == len(used)
+    assert used == sorted(used)

@@ -53,7 +53,7 @@ def remembered(net, name):
     daemon = net.daemons[name]
     journal = daemon._journal
     blobs = BlobStore(net.root / name / "blobs")
-    memory = recall(journal.entries(), journal.blobs.get, blobs.has)
+    memory = recall(journal.entries(), journal.blobs.get, blobs.has, journal.size)
     me = net.members[name].node
     return memory, restore_shelf(journal, blobs, memory, me, DEFAULT_LIMITS)
 
@@ -192,7 +192,7 @@ def hasten(config, rounds):
     ):
         assert old in text
         text = text.replace(old, new)
-    config.write_text(text)
+    config.write_text(text + '\n[overlay]\nedges = [["b", "c"]]\n')
 
 
 async def test_a_group_that_a_crash_cut_anywhere_verifies_and_the_node_goes_on(

@@ -15,12 +15,13 @@ import pytest
 from ledgers import Clock
 from powercut import Chance, Choice, Disk, Everything, Killed, Some, Torn, lay
 
+from konsil.node.keys import load_following, load_key, load_keys, settle, stage
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.journal import Journal
 from konsil.protocol import merkle
-from konsil.protocol.checkpoint import open_checkpoint
 from konsil.protocol.errors import KonsilError
 from konsil.protocol.identity import KeySet
+from konsil.protocol.keyring import Change
 from konsil.protocol.learning_bodies import ModelBase
 from konsil.trust.audit import verify_home
 
@@ -36,7 +37,14 @@ def body(number=0):
 
 
 def start(home):
-    return Journal.open(home / "ledger", KEYS, CLOCK, SALTS)
+    folder = home / "keys"
+    for path in folder.iterdir():  # the model of the disk keeps no modes
+        path.chmod(0o600)
+    journal = Journal.open(
+        home / "ledger", load_keys(folder), CLOCK, SALTS, following=load_following(folder)
+    )
+    settle(folder, journal.keyring.keys)
+    return journal
 
 
 # --- operations: what they do, and what they promise when -----------------------------------
@@ -91,6 +99,30 @@ def start_and_sign(disk, home):
     finish(journal)
 
 
+def change(role, *, void_from=None):
+    """Another key for a role, as `konsil.node.rotation` brings it in."""
+
+    def operation(disk, home):
+        journal = start(home)
+        note(disk, journal)
+        new = stage(home / "keys", role)
+        rec = load_key(home / "keys" / "rec.key")
+        receipt = journal.change_key(
+            Change(role=role, new=new, rec=rec, reason="planned", void_from=void_from)
+        )
+        settle(home / "keys", journal.keyring.keys)
+        disk.promise("entry", receipt.index, receipt.leaf)
+        disk.promise("key", role, new.public)
+        if void_from is None:
+            disk.promise("checkpoint", journal.checkpoint)
+        for receipt in journal.append([body(1)]):
+            disk.promise("entry", receipt.index, receipt.leaf)
+        note(disk, journal)
+        finish(journal)
+
+    return operation
+
+
 def note(disk, journal):
     disk.promise("checkpoint", journal.sign_checkpoint())
 
@@ -110,6 +142,11 @@ OPERATIONS = {
     "checkpoint that rolls": (255, sign),
     "first blobs": (3, keep),
     "recovery": (257, start_and_sign),
+    "another log key": (5, change("log")),
+    "another log key at a roll": (255, change("log")),
+    "a revoked log key": (5, change("log", void_from=5)),
+    "another artifact key": (5, change("art")),
+    "another recovery key": (5, change("rec")),
 }
 
 
@@ -127,10 +164,12 @@ def demand(home, promises):
     assert journal.size >= len(entries)
     for number, leaf in entries.items():
         assert merkle.leaf_hash(journal._store.entry(number)) == leaf
+    for role, key in ((role, key) for _, role, key in threes(promises, "key")):
+        assert journal.keyring.keys[role] == key
     journal.append([body(77)])
     journal.sign_checkpoint()
     for _, data in twos(promises, "checkpoint"):
-        head = open_checkpoint(data, origin=journal.author.origin, key=KEYS["log"].public)
+        head = journal.open_checkpoint(data)
         assert head.size <= journal.size
         proof = journal.consistency(head.size, journal.size)
         merkle.verify_consistency(head.size, journal.size, proof, head.root, journal.root)
@@ -156,6 +195,11 @@ def twos(promises, kind):
 def prepared(home, size):
     """A home whose ledger has `size` entries, all of it durable; none for 0."""
     home.mkdir(parents=True)
+    (home / "keys").mkdir(mode=0o700)
+    for role, key in KEYS.keys.items():
+        path = home / "keys" / f"{role}.key"
+        path.write_text(f"{key.seed.hex()}\n")
+        path.chmod(0o600)
     if size:
         Journal.create(home / "ledger", "bern", "alps", KEYS, CLOCK, SALTS)
         journal = start(home)

@@ -17,20 +17,24 @@ import msgspec
 
 from konsil.protocol import genesis
 from konsil.protocol.errors import RemoteError, StorageError
-from konsil.protocol.identity import node_id
+from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.cosigned import check_cosigned
+from konsil.trust.holes import outside_holes
 from konsil.trust.keyrings import known_keyrings
 from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
 from konsil.trust.others import Audited, cross_check
+from konsil.trust.peers import GENESIS, PEERS, accepted_now, check_peers
 from konsil.trust.printable import printable
 from konsil.trust.replay import replay as replay_mixes
 from konsil.trust.report import (
     INCOMPLETE,
     TAMPERED,
+    Finding,
     Findings,
     LedgerSummary,
     Report,
+    gravest,
     notices_about,
 )
 from konsil.trust.rules import History
@@ -52,13 +56,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.protocol.genesis import Author
-    from konsil.protocol.keyring import Keyring
 
     _Known = tuple[Mapping[str, Author], Mapping[str, Keyring]]
     """The members by node id, and the keys of those whose keys changed."""
-
-PEERS = "peers"
-_GENESIS = ".genesis"
 
 
 def verify_home(home: Path, *, replay: bool = False, limits: Limits = DEFAULT_LIMITS) -> Report:
@@ -76,10 +76,10 @@ def verify_homes(
     """The audit of several homes, each alone and then against each other.
 
     `replay` also computes every mix again whose payloads are in one of the homes. `is_held`
-    says whether a process holds the ledger in a folder open for writing. Raises `ConfigError`
+    says whether a process holds the ledger in a folder open for writing. Raises `UsageError`
     for a home that does not exist, and `StorageError` when one has no readable ledger.
     """
-    moments = [entries_now(ledger_of(home)) for home in homes]
+    moments = [_Moment(entries_now(ledger_of(home)), accepted_now(home, limits)) for home in homes]
     authors = known_authors(homes, limits)
     keyrings = known_keyrings(homes, authors, limits)
     audited = [
@@ -88,15 +88,34 @@ def verify_homes(
     ]
     outside = cross_check([item.audited for item in audited])
     stores = [item.store for item in audited]
-    summaries: list[LedgerSummary] = []
-    for position, item in enumerate(audited):
-        replayed = replay_mixes(item.audited, stores, limits) if replay else 0
-        summaries.append(_summary(item, replayed=replayed, outside=outside[position]))
+    replayed = [replay_mixes(item.audited, stores, limits) if replay else None for item in audited]
+    standing = [_standing(item, audited) for item in audited]
+    summaries = [
+        _summary(item, standing[at], replayed=replayed[at], outside=outside[at])
+        for at, item in enumerate(audited)
+    ]
     return Report(
         ledgers=tuple(summaries),
-        findings=tuple(found for item in audited for found in item.audited.findings.found),
+        findings=tuple(found for one in standing for found in one),
         notices=tuple(notice for item in summaries for notice in notices_about(item)),
     )
+
+
+def _standing(item: _Home, audited: Sequence[_Home]) -> list[Finding]:
+    """The findings about one home that do not follow from what cannot be read."""
+    elsewhere = any(_holes(one) for one in audited if one is not item)
+    return outside_holes(
+        item.audited.findings.found,
+        _holes(item),
+        keys=item.audited.structure.lost_keys,
+        elsewhere=elsewhere,
+    )
+
+
+def _holes(item: _Home) -> list[int]:
+    """The entries of one home that cannot be read, damaged or lost for good, in order."""
+    audited = item.audited
+    return sorted([*audited.structure.lost, *audited.history.office.redactions.gone])
 
 
 def known_authors(homes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> dict[str, Author]:
@@ -108,7 +127,7 @@ def known_authors(homes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> dic
     found: dict[str, Author] = {}
     for home in homes:
         with suppress(FileNotFoundError):
-            names = [name for name in list_folder(home / PEERS) if name.endswith(_GENESIS)]
+            names = [name for name in list_folder(home / PEERS) if name.endswith(GENESIS)]
             for name in names:
                 with suppress(RemoteError, FileNotFoundError):
                     data = read_file(home / PEERS / name, limits.entry_bytes)
@@ -118,6 +137,13 @@ def known_authors(homes: Sequence[Path], limits: Limits = DEFAULT_LIMITS) -> dic
             author = genesis.read(first_entry(home / LEDGER), limits=limits)
             found[author.node] = author
     return found
+
+
+class _Moment(msgspec.Struct, frozen=True):
+    """What a home held before any of the homes was read."""
+
+    entries: int | None
+    accepted: frozenset[bytes]
 
 
 class _Home(msgspec.Struct, frozen=True):
@@ -132,12 +158,12 @@ class _Home(msgspec.Struct, frozen=True):
 
 def _audit(
     home: Path,
-    moment: int | None,
+    moment: _Moment,
     known: _Known,
     is_held: Callable[[Path], bool],
     limits: Limits,
 ) -> _Home:
-    """One home by itself; `moment` is the number of entries that it had before."""
+    """One home by itself; `moment` is what it had before."""
     running = is_held(home / LEDGER)
     for _ in range(ATTEMPTS):
         try:
@@ -148,7 +174,7 @@ def _audit(
     raise StorageError(f"{gone}: disappeared while it was read")
 
 
-def _attempt(home: Path, moment: int | None, known: _Known, limits: Limits) -> _Home:
+def _attempt(home: Path, moment: _Moment, known: _Known, limits: Limits) -> _Home:
     findings = Findings(home.name or str(home))
     store, folder = Blobs(findings), home / LEDGER
     layout = scan(folder, findings)
@@ -156,42 +182,50 @@ def _attempt(home: Path, moment: int | None, known: _Known, limits: Limits) -> _
     payloads = store.add(home / BLOBS, payload_files(home / BLOBS), limits.payload_bytes)
     node = ""
     with suppress(RemoteError, FileNotFoundError):
-        node = node_id(first_entry(folder))
+        node = genesis.read(first_entry(folder), limits=limits).node
     authors, keyrings = known
     history = History(node, authors, store, findings, limits, keyrings=keyrings, home=home)
-    structure = walk(layout, findings, limits, history.take)
-    check_cosigned(structure, authors.values(), findings, limits)
+    structure = walk(layout, findings, limits, history.take, history.missed)
+    rings = [keyrings.get(node, Keyring.of(author)) for node, author in authors.items()]
+    liars = history.office.charters.liars
+    fence = check_cosigned(structure, rings, findings, limits, liars=liars)
+    seen = check_peers(home, {ring.author.node: ring for ring in rings}, findings, limits)
     history.finish(structure)
-    held = structure.size if moment is None else moment
-    audited = Audited(home, held, structure, history, findings)
+    held = structure.size if moment.entries is None else moment.entries
+    before = tuple(one for one in seen if one.note in moment.accepted)
+    audited = Audited(home, held, structure, history, findings, fence, before)
     return _Home(audited, store, blobs, payloads, running=False)
 
 
-def _summary(item: _Home, *, replayed: int, outside: int) -> LedgerSummary:
+def _summary(
+    item: _Home, findings: Sequence[Finding], *, replayed: int | None, outside: int
+) -> LedgerSummary:
     audited = item.audited
     structure, history = audited.structure, audited.history
     author, head = structure.author, structure.head
     signed = 0 if head is None else head.size
+    code = gravest(found.exit_code for found in findings)
     return LedgerSummary(
         home=printable(str(audited.home)),
         name=audited.findings.ledger if author is None else author.name,
         node_id=history.node,
         origin="" if author is None else author.origin,
         entries=structure.size,
-        root=structure.root().hex(),
+        root=structure.root().hex() if structure.knows(structure.size) else "",
         signed=signed,
-        beyond_checkpoint=max(0, structure.size - signed),
+        beyond_checkpoint=0 if head is None else max(0, structure.size - signed),
         running=item.running,
         types=dict(sorted(structure.types.items())),
         opaque=structure.opaque,
         redacted=history.office.redactions.explained,
         blobs=item.blobs,
         payloads=item.payloads,
-        replayed=replayed,
-        not_replayed=len(history.integrated) - replayed,
+        replayed=replayed or 0,
+        not_replayed=len(history.integrated) - (replayed or 0),
+        asked=replayed is not None,
+        lost=len(_holes(item)),
         outside_checkpoints=outside,
         unchecked_receipts=history.unchecked,
-        verified=not any(
-            found.exit_code in (TAMPERED, INCOMPLETE) for found in audited.findings.found
-        ),
+        verified=code not in (TAMPERED, INCOMPLETE),
+        exit_code=code,
     )

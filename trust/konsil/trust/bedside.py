@@ -16,6 +16,7 @@ from konsil.protocol import merkle, records
 from konsil.protocol.artifact import bucket
 from konsil.protocol.errors import EncodingRefused, RemoteError
 from konsil.protocol.fields import Count, Text
+from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.records import DigestField, SaltField
 from konsil.protocol.tiles import PREFIX_BYTES
 from konsil.trust.sources import read_file
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from konsil.trust.structure import Place
 
 RECORDS = "inference"
-MAX_RECORDS_BYTES = 1 << 24
+MAX_RECORDS_BYTES = DEFAULT_LIMITS.use_bytes
 """Some hundred thousand uses: what an audit holds in memory at once."""
 
 
@@ -42,7 +43,7 @@ class UseRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 def write_records(items: list[UseRecord]) -> bytes:
-    """The bytes of a records file."""
+    """The bytes of a records file: for the hospital's own software, which is what writes them."""
     packed = [records.pack(item) for item in items]
     return b"".join(len(data).to_bytes(PREFIX_BYTES, "big") + data for data in packed)
 

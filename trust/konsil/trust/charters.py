@@ -58,6 +58,11 @@ class Charters:
         self._votes: dict[int, bytes] = {}
         self._carried = NO_CHARTER
 
+    @property
+    def liars(self) -> int:
+        """How many members may lie, as the charter in force says; none where there is none."""
+        return 0 if self._charter is None else self._charter.thresholds.faults
+
     def carried(self, place: Place, entry: Entry) -> None:
         """The charter digest in the frame of an entry."""
         if entry.c == self._carried:

@@ -161,10 +161,11 @@ def recompute(record: EvidenceRecord) -> EvidenceRecord:
     """
     old = score.Score(r_e9=record.r_before_e9, s_e9=record.s_before_e9)
     before = score.trust(old, record.base_rate_e9)
-    p_f = functional(record.g_e9, record.scale_e9, weights.gate(before))
+    gate_before = weights.gate(before)
+    p_f = functional(record.g_e9, record.scale_e9, gate_before)
     p_g = geometric(record.d_e9, record.tau_e9)
     q = product(p_f, p_g)
-    new = score.learned(old, q)
+    new = score.learned(old, q, refused=gate_before == 0)
     trust = score.trust(new, record.base_rate_e9)
     gate = weights.gate(trust) if record.pinned_e9 is None else record.pinned_e9
     lag_factor = weights.staleness(record.lag)

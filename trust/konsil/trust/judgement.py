@@ -114,6 +114,10 @@ class Judgements:
             self._add("integrate.weight", place, f"{other} was due {weight}e-9 and is left out")
         self._close(whole=True)
 
+    def missed(self) -> None:
+        """An entry cannot be read: nothing is concluded from what this round shares."""
+        self._lost.add((b"", ""))
+
     def finish(self) -> None:
         """The round ended without a mix: nothing was granted, or a crash cut its entries off."""
         self._close(whole=False)

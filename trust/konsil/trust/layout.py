@@ -18,6 +18,7 @@ import msgspec
 
 from konsil.protocol import tiles
 from konsil.protocol.errors import StorageError
+from konsil.protocol.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 COSIGNED = "cosigned"
+INDEX = "index.sqlite"
 LOCK = "LOCK"
-MAX_TAIL_BYTES = 1 << 30
-MAX_BUNDLE_BYTES = tiles.WIDTH * (tiles.PREFIX_BYTES + 65_535)
-MAX_BLOB_BYTES = 1 << 30
-MAX_NOTE_BYTES = 1 << 20
-MAX_LOST_GROUPS = 1_024
+MAX_TAIL_BYTES = DEFAULT_LIMITS.tail_bytes
+MAX_BUNDLE_BYTES = tiles.WIDTH * (tiles.PREFIX_BYTES + DEFAULT_LIMITS.entry_bytes)
+MAX_BLOB_BYTES = DEFAULT_LIMITS.blob_bytes
+MAX_NOTE_BYTES = DEFAULT_LIMITS.note_file_bytes
+MAX_LOST_GROUPS = DEFAULT_LIMITS.lost_groups
 """Groups of 256 entries that may be lost before what comes after them is believed to be there:
 an audit goes through every entry up to a tail's first, so no mere name may say where that is."""
 UNFINISHED = ".tmp"
@@ -81,6 +83,8 @@ def scan(folder: Path, findings: Findings) -> Layout:
             cosigned = _bounded(path, status, MAX_NOTE_BYTES, findings)
         elif name == LOCK:
             _bounded(path, status, 0, findings)
+        elif name == INDEX and status is not None:
+            continue  # disposable: whatever it says, nothing is judged by it
         elif (start := tail_start(name)) is not None:
             if _bounded(path, status, MAX_TAIL_BYTES, findings):
                 tails.append(start)

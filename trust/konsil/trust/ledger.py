@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from konsil.protocol import checkpoint as heads
-from konsil.protocol import entries, genesis, merkle, proof
+from konsil.protocol import entries, genesis, merkle, note, proof
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.entries import NO_CHARTER, SALT_BYTES, Body, Entry
-from konsil.protocol.errors import ConfigError, LocalProtocolError, ManifestRefused
+from konsil.protocol.errors import LocalProtocolError, ManifestRefused
+from konsil.protocol.identity import RECOVERY, KeySet
+from konsil.protocol.keyring import Change, Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.mirror import Leaf
+from konsil.trust.own_keys import after, follow, in_force, matching, saved_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from konsil.protocol.identity import KeySet
+    from konsil.protocol.identity import SigningKey
     from konsil.protocol.p256 import P256SigningKey
 
 
@@ -107,19 +110,19 @@ class Ledger:
         random: Callable[[int], bytes],
         charter: bytes = NO_CHARTER,
         limits: Limits = DEFAULT_LIMITS,
+        following: Mapping[str, SigningKey] | None = None,
     ) -> None:
         """`clock` gives unix milliseconds, `random(n)` gives n bytes, `charter` fills `c`.
 
-        Raises `ConfigError` when the keys are not those of the genesis entry.
+        `following` are keys, by role, that a change was about to put in force when the node
+        stopped. Raises `ConfigError` when the keys are not those in force.
         """
         self.author = genesis.read(store.entry(0), limits=limits)
-        if any(keys[role].public != key for role, key in self.author.keys.items()):
-            raise ConfigError(
-                f"the keys do not belong to the ledger of {self.author.name}",
-                hint="put the home's own keys folder back",
-            )
+        self._following = following or {}
+        self.keyring, self.keys = in_force(store, self.author, keys, self._following, limits)
         self._store = store
-        self._key = keys["log"]
+        self._saved = saved_head(store, self.keyring, limits)
+        self._outgoing: SigningKey | None = None
         self._clock = clock
         self._random = random
         self._charter = charter
@@ -162,8 +165,16 @@ class Ledger:
     @property
     def signed_size(self) -> int:
         """The number of entries under the last checkpoint."""
-        note = self._store.checkpoint
-        return 0 if note is None else self._head(note).size
+        return 0 if self._saved is None else self._saved.size
+
+    def check_keys(self) -> None:
+        """Looks at every entry for a change of keys that our own keys are too old for.
+
+        Raises `ConfigError` when there is one.
+        """
+        with self._writing:
+            ring = follow(self._store, Keyring.of(self.author), limits=self._limits)
+        matching(ring, self.keys, self._following)
 
     def root(self, size: int | None = None) -> bytes:
         """The RFC 6962 root over the first `size` entries (all by default)."""
@@ -179,56 +190,109 @@ class Ledger:
         if not bodies:
             return ()
         with self._writing:
-            start = self.size
-            now = max(self._clock(), self._last_ms)
-            group = entries.encode_group(
-                bodies,
-                index=start,
-                time_ms=now,
-                salts=[self._random(SALT_BYTES) for _ in bodies],
-                charter=self._charter,
-                limits=self._limits,
-            )
-            items = [(data, merkle.leaf_hash(data)) for data in group]
-            self._store.append(items)
-            self._last_ms = now
+            return self._append(bodies)
+
+    def _append(self, bodies: Sequence[Body]) -> tuple[Receipt, ...]:
+        start = self.size
+        now = max(self._clock(), self._last_ms)
+        group = entries.encode_group(
+            bodies,
+            index=start,
+            time_ms=now,
+            salts=[self._random(SALT_BYTES) for _ in bodies],
+            charter=self._charter,
+            limits=self._limits,
+        )
+        items = [(data, merkle.leaf_hash(data)) for data in group]
+        self._store.append(items)
+        self._last_ms = now
         return tuple(Receipt(start + offset, leaf) for offset, (_, leaf) in enumerate(items))
 
     def sign_checkpoint(self) -> bytes:
         """The signed note over every durable entry, saved; the saved one when nothing is new."""
         with self._signing:
+            return self._sign()
+
+    def _sign(self) -> bytes:
+        with self._writing:
+            head = Checkpoint(origin=self.author.origin, size=self.size, root=self._root(self.size))
+        saved = self._store.checkpoint
+        if saved is not None and self._saved == head:
+            return saved
+        signers = [key for key in (self._outgoing, self.keys["log"]) if key is not None]
+        data = note.sign(heads.to_text(head), [(head.origin, key) for key in signers])
+        self._store.save_checkpoint(data)
+        self._saved, self._outgoing = head, None
+        return data
+
+    def change_key(self, change: Change) -> Receipt:
+        """Puts another key in force, durably, and signs the checkpoint that says so.
+
+        What stands before a good change is signed for by the key that goes. Raises
+        `SignatureRefused` unless the recovery key in force orders it, `ManifestRefused` for a
+        change against the rules (see `Keyring.after`), with nothing changed, and `StorageError`.
+        """
+        with self._signing:
+            good = change.void_from is None
+            if good:
+                self._sign()
             with self._writing:
-                head = Checkpoint(
-                    origin=self.author.origin, size=self.size, root=self._root(self.size)
-                )
-            saved = self._store.checkpoint
-            if saved is not None and self._head(saved) == head:
-                return saved
-            data = heads.sign(head, self._key)
-            self._store.save_checkpoint(data)
-            return data
+                body = change.body(self.keyring, self.size)
+                ring = self.keyring.after(self.size, body)
+                (receipt,) = self._append([body])
+                if change.role == "log" and good:
+                    self._outgoing = self.keys["log"]
+                held = {**self.keys.keys, change.role: change.new}
+                if change.role == RECOVERY and RECOVERY not in self.keys:
+                    del held[RECOVERY]
+                self.keyring, self.keys = ring, KeySet(held)
+            self._sign()
+        return receipt
 
     def adopt(self, leaves: Sequence[Leaf], head: Checkpoint) -> None:
         """Takes back entries of this log that others kept, up to a head that we once signed.
 
         A body that nobody kept stays away; its hash does not. Raises `ManifestRefused` when
-        the leaves do not lead from here to the head, and `StorageError`; nothing is added then.
+        the leaves do not lead from here to the head, `ConfigError` when a key changed among them
+        that is not at hand, and `StorageError`; nothing is added then.
         """
         with self._signing, self._writing:
-            size = self.size + len(leaves)
-            root = merkle.grown_root(self._store, self.size, (one.leaf for one in leaves))
-            if (size, root) != (head.size, head.root):
+            if not self._leads(leaves, head):
                 raise ManifestRefused(f"the leaves do not lead to the signed root of {head.size}")
+            ring = self._after(leaves)
+            keys = matching(ring, self.keys, self._following)
             self._store.append([(one.entry or b"", one.leaf) for one in leaves])
             times = [entries.peek(one.entry).ts for one in leaves if one.entry is not None]
             self._last_ms = max([self._last_ms, *times])
-            self._store.save_checkpoint(heads.sign(head, self._key))
+            self.keyring, self.keys = ring, keys
+            self._store.save_checkpoint(heads.sign(head, self.keys["log"]))
+            self._saved = head
 
-    def open_checkpoint(self, note: bytes) -> Checkpoint:
+    def leads(self, leaves: Sequence[Leaf], head: Checkpoint) -> bool:
+        """Whether our entries and then `leaves` have the root of a head."""
+        with self._writing:
+            return self._leads(leaves, head)
+
+    def _leads(self, leaves: Sequence[Leaf], head: Checkpoint) -> bool:
+        root = merkle.grown_root(self._store, self.size, (one.leaf for one in leaves))
+        return (self.size + len(leaves), root) == (head.size, head.root)
+
+    def open_ahead(self, data: bytes, leaves: Sequence[Leaf]) -> Checkpoint:
+        """The head in a checkpoint of this log whose key may stand in `leaves`, which follow ours.
+
+        Raises a `RemoteError`.
+        """
+        return self._after(leaves).open_checkpoint(data, limits=self._limits)
+
+    def _after(self, leaves: Sequence[Leaf]) -> Keyring:
+        ring = self.keyring
+        for index, one in enumerate(leaves, self.size):
+            ring = after(ring, index, one.entry or b"", self._limits)
+        return ring
+
+    def open_checkpoint(self, data: bytes) -> Checkpoint:
         """The head in a checkpoint of this log, whoever kept it. Raises a `RemoteError`."""
-        return heads.open_checkpoint(
-            note, origin=self.author.origin, key=self.author.keys["log"], limits=self._limits
-        )
+        return self.keyring.open_checkpoint(data, limits=self._limits)
 
     def leaves(self, first: int, count: int) -> list[Leaf]:
         """At most `count` entries from `first` on as they are stored, with their hashes."""
@@ -244,14 +308,16 @@ class Ledger:
 
         Signs a checkpoint first when none covers the entry.
         """
-        note = self._store.checkpoint
-        if note is None or self._head(note).size <= index:
-            note = self.sign_checkpoint()
+        with self._signing:
+            data, head = self._store.checkpoint, self._saved
+            if data is None or head is None or head.size <= index:
+                data = self._sign()
+            size = self.signed_size
         with self._writing:
-            hashes = merkle.inclusion_proof(self._store, index, self._head(note).size)
+            hashes = merkle.inclusion_proof(self._store, index, size)
             extra = self._store.entry(index) if with_entry else None
         return proof.encode(
-            proof.Proof(index=index, hashes=tuple(hashes), checkpoint=note, extra=extra)
+            proof.Proof(index=index, hashes=tuple(hashes), checkpoint=data, extra=extra)
         )
 
     def consistency(self, old: int, size: int) -> list[bytes]:
@@ -277,15 +343,6 @@ class Ledger:
 
     def _root(self, size: int) -> bytes:
         return merkle.range_root(self._store, 0, size)
-
-    def _head(self, note: bytes) -> Checkpoint:
-        return heads.open_checkpoint(
-            note,
-            origin=self.author.origin,
-            key=self.author.keys["log"],
-            only_known=True,
-            limits=self._limits,
-        )
 
 
 def _last_ms(store: Store, limits: Limits) -> int:

@@ -297,7 +297,7 @@ def read_lineage(homes: Sequence[Path], *, limits: Limits = DEFAULT_LIMITS) -> L
     """The lineage that the ledgers of these homes tell.
 
     Raises `VerificationError` when a ledger's files do not verify (its story is worth
-    nothing then), `ConfigError` when there is no such home, and `StorageError` when one
+    nothing then), `UsageError` when there is no such home, and `StorageError` when one
     cannot be read.
     """
     folders = [ledger_of(home) for home in homes]

@@ -1,13 +1,16 @@
-"""What a finding code means, for a person who reads a report and not the specification.
+"""What a finding code means and what to do about it, for a person who reads a report.
 
-The words are those of docs/spec/ledger.md. A code that has none of its own is explained by its
-group, so that a reader is never left with a bare word.
+The words of the meanings are those of docs/spec/ledger.md; the remedies are in
+`konsil.trust.remedies`. A code that has no meaning of its own is explained by its group, so
+that a reader is never left with a bare word.
 """
 
 from __future__ import annotations
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from konsil.trust.remedies import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,10 +38,14 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "entry.salt": "a salt was used twice",
         "entry.time": "earlier than an entry before it",
         "entry.pruned": "a body is gone, and neither a log.redact nor a node.boot says why",
+        "entry.lost": "bodies did not come back when the node took its log back from its peers",
         "key.change": (
             "a key is replaced against the rules, or without the signatures that it takes"
         ),
-        "boot.state": "a start names another size or root than the log before it had",
+        "boot.state": (
+            "a start names another size or root than the log before it had, or counts as lost "
+            "what cannot be"
+        ),
         "checkpoint.corrupt": "malformed, or not signed by the log's key alone",
         "checkpoint.rollback": "fewer entries are here than were signed for",
         "checkpoint.root": "the entries are not those that were signed for",
@@ -50,6 +57,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "the cosigned checkpoint is malformed, or a signature under it is wrong"
         ),
         "cosigned.unknown": "cosigned by a member whose genesis entry is not here",
+        "cosigned.time": "an entry's time does not fit the time at which others cosigned",
         "blob.corrupt": "the bytes are not those of the name",
         "blob.missing": "an entry names a blob that is not here",
         "publish.envelope": (
@@ -63,6 +71,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "integrate.unlogged": "a part was never received",
         "integrate.weight": "a weight does not follow from the evidence",
         "integrate.replay": "the declared parts do not give the declared model (--replay)",
+        "integrate.unreplayed": (
+            "mixes were not computed again, because payloads of theirs are in no given home "
+            "(--replay)"
+        ),
         "trust.evidence": "a trust update does not follow from its evidence record, or has none",
         "trust.chain": (
             "a record does not go on from the score that the one before it left, or counts twice"
@@ -106,6 +118,12 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "others.rollback": "a peer holds a signed state with more entries than are here",
         "others.unpublished": "a peer received what this log does not publish there",
         "others.time": "published more than ten minutes after a peer had received it",
+        "peers.witnessed": (
+            "the record of accepted checkpoints does not chain, or a signature in it is wrong"
+        ),
+        "peers.mirror": "a mirror is damaged, or does not lead to a root that the member signed",
+        "peers.genesis": "not the genesis entry of the member in the file's name",
+        "peers.unknown": "kept of a member whose genesis entry or newer key is not here",
         "others.unchecked": "no other given home holds a signed state of this log (--strict)",
     }
 )
@@ -140,12 +158,13 @@ GROUPS: Mapping[str, str] = MappingProxyType(
         "deploy": "a model went into or out of use against the rules",
         "inference": "the record of a model's use does not fit what was committed to",
         "peer": "a peer was accused without proof",
+        "peers": "what this home keeps of other members is not as it must be",
         "model": "a model went into or out of use against the rules",
     }
 )
 
 
 def meaning(code: str) -> str:
-    """What a finding of this code means."""
+    """What a finding of this code means, and what to do about it."""
     group = GROUPS.get(code.partition(".")[0], "a rule of the ledger does not hold")
-    return MEANINGS.get(code, group)
+    return f"{MEANINGS.get(code, group)}; {remedy(code)}"

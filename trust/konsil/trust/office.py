@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from konsil.protocol.entries import fault_of
 from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.learning_bodies import PrivacySpend, UnlearnDone
 from konsil.protocol.node_bodies import LogRedact, NodeBoot, PeerExposed
@@ -30,7 +31,7 @@ from konsil.protocol.office_bodies import (
 from konsil.trust.bedside import Bedside
 from konsil.trust.charters import Charters
 from konsil.trust.deployment import Deployment
-from konsil.trust.policy import PolicyState, decide
+from konsil.trust.export_policy import PolicyState, decide
 from konsil.trust.redaction import Redactions
 from konsil.trust.spending import Spending
 from konsil.trust.structure import Place
@@ -128,7 +129,10 @@ class Office:
             self.redactions.redact(place, entry, body, windows)
         elif isinstance(body, NodeBoot):
             self._boots.append((place, body))
-            self.redactions.booted(body)
+            if fault := fault_of(body):
+                self._margin.add("boot.state", place, fault)
+            else:
+                self.redactions.booted(body)
 
     def published(
         self, place: Place, entry: Entry, body: ArtifactPublish, manifest: Artifact | None
@@ -156,6 +160,8 @@ class Office:
         """The log has ended: what its own tree and files can show."""
         for place, body in self._boots:
             try:
+                if not structure.knows(body.size):
+                    continue  # the tail is damaged, and that is a finding
                 if body.size != place.index or structure.root(body.size) != body.root:
                     message = f"the log before it had not {body.size} entries with this root"
                     self._margin.add("boot.state", place, message)

@@ -1,24 +1,32 @@
 """One ledger held against what the others wrote down: forks, rollbacks, two faces.
 
-A received artifact's proof carries the publisher's signed checkpoint. So every receiver is a
-witness: whoever shows the auditor a log that does not contain what those checkpoints sign
-for has cut it back or keeps two. Two copies of one log must agree where both have entries.
+A received artifact's proof carries the publisher's signed checkpoint, and whoever mirrors a log
+keeps those that it accepted (`peers/witness.log`). So every peer is a witness: whoever shows
+the auditor a log that does not contain what those checkpoints sign for has cut it back or keeps
+two. Two copies of one log must agree where both have entries.
 
 The homes may be those of running nodes, which write while one is read after the other. What a
 home held at a moment before any was read can only name checkpoints that were durable by then;
-so those receipts are held against the other homes, and later ones next time.
+so those are held against the other homes, and later ones next time.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from konsil.protocol import tiles
+from konsil.protocol.checkpoint import node_of
 from konsil.protocol.errors import ManifestRefused
+from konsil.trust.cosigned import check_times
+from konsil.trust.fence import SKEW_MS, Fence
+from konsil.trust.layout import COSIGNED
+from konsil.trust.peers import Seen
 from konsil.trust.report import COPIED, Findings
 from konsil.trust.rules import History
 from konsil.trust.structure import Structure
@@ -28,9 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from konsil.trust.rules import Claim, Received
-
-SKEW_MS = 600_000
-"""Clocks of two hospitals may differ by so much before an order of times is a finding."""
 
 
 class Audited(msgspec.Struct, frozen=True):
@@ -42,6 +47,10 @@ class Audited(msgspec.Struct, frozen=True):
     structure: Structure
     history: History
     findings: Findings
+    fence: Fence | None = None
+    """What its cosigned checkpoint says of the times in it."""
+    seen: tuple[Seen, ...] = ()
+    """The checkpoints of other logs that it held before any of the homes was read."""
 
 
 def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
@@ -60,14 +69,38 @@ def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
             for position in by_node.get(received.body.publisher, []):
                 if homes[position] is not item:
                     outside[position] += _check_receipt(homes[position], received)
+        for seen in item.seen:
+            for position in by_node.get(node_of(seen.head.origin), []):
+                outside[position] += _check_seen(homes[position], seen)
     for copies in by_node.values():
         for position in copies[1:]:
             _compare(homes[copies[0]], homes[position])
+        for one, other in permutations(copies, 2):
+            _hold_times(homes[one], homes[other])
     _two_faces(homes)
+    _rival_receipts(homes)
     _rival_charters(homes)
     check_withdrawals(homes)
     _find_cycle(homes)
     return outside
+
+
+def _check_seen(log: Audited, seen: Seen) -> int:
+    """1 when a checkpoint that a peer accepted agrees with the log itself, else 0."""
+    head, path, structure = seen.head, seen.path, log.structure
+    if head.size > structure.size:
+        _cut_back(log, head.size, path)
+    elif structure.contradicts(head):
+        message = f"a peer holds another signed log of {head.size} entries"
+        log.findings.add("others.fork", structure.layout.folder, message, evidence=path)
+    return int(structure.agrees(head))
+
+
+def _cut_back(log: Audited, size: int, evidence: Path | None) -> None:
+    here = log.structure.size
+    message = f"signed for {size} entries to a peer, but only {here} are here{COPIED}"
+    folder = log.structure.layout.folder
+    log.findings.add("others.rollback", folder, message, index=here, evidence=evidence)
 
 
 def _check_receipt(publisher: Audited, received: Received) -> int:
@@ -78,15 +111,17 @@ def _check_receipt(publisher: Audited, received: Received) -> int:
     structure, findings = publisher.structure, publisher.findings
     folder = structure.layout.folder
     if head.size > structure.size:
-        here = structure.size
-        message = f"signed for {head.size} entries to a peer, but only {here} are here{COPIED}"
-        findings.add("others.rollback", folder, message, index=here, evidence=received.proof)
+        _cut_back(publisher, head.size, received.proof)
         return 0
-    if not structure.agrees(head):
+    if structure.contradicts(head):
         message = f"a peer holds another signed log of {head.size} entries"
         findings.add("others.fork", folder, message, evidence=received.proof)
         return 0
+    if not structure.agrees(head) or body.index in structure.lost:
+        return 0  # what cannot be read is a finding of its own
     entry = publisher.history.published.get(body.index)
+    if entry is None and _is_gone(structure, body.index):
+        return 1  # the hash that stands for it is that of the entry in the receiver's proof
     if entry is None or (entry.body.art, entry.body.env) != (body.art, body.env):
         message = f"entry {body.index} is not what {received.place.file} received"
         findings.add(
@@ -100,9 +135,18 @@ def _check_receipt(publisher: Audited, received: Received) -> int:
     return 1
 
 
+def _is_gone(structure: Structure, index: int) -> bool:
+    """Whether the body of an entry is not here: pruned, lost, or in a bundle that is missing."""
+    start = structure.layout.tails[-1] if structure.layout.tails else index + 1
+    missing = index < start and index // tiles.WIDTH not in structure.layout.bundles
+    return missing or any(item.place.index == index for item in structure.pruned)
+
+
 def _compare(one: Audited, other: Audited) -> None:
     """Two copies of one log: equal as far as both go, or a fork."""
     size = min(one.structure.size, other.structure.size)
+    if not (one.structure.knows(size) and other.structure.knows(size)):
+        return  # a damaged tail is a finding of its own, and what is lost is no other history
     try:
         if size and one.structure.root(size) != other.structure.root(size):
             index = _first_difference(one.structure, other.structure, size)
@@ -111,6 +155,17 @@ def _compare(one: Audited, other: Audited) -> None:
             other.findings.add("others.fork", folder, message, index=index)
     except ManifestRefused as error:
         other.findings.add("others.fork", other.structure.layout.folder, error.message)
+
+
+def _hold_times(one: Audited, other: Audited) -> None:
+    """What was cosigned of one copy of a log says when the entries of another were written."""
+    found, log = one.fence, other.structure
+    if found is None or found == other.fence or found.head.size > log.size:
+        return
+    if log.agrees(found.head):
+        # A running node replaces its tail: then its copy is held against this one next time.
+        with suppress(FileNotFoundError):
+            check_times(log, found, one.structure.layout.path(COSIGNED), other.findings)
 
 
 def _first_difference(one: Structure, other: Structure, size: int) -> int:
@@ -133,6 +188,28 @@ def _two_faces(homes: Sequence[Audited]) -> None:
             told.add((known.env, claim.env))
             message = f"{claim.publisher} signed two artifacts as {claim.kind} {claim.sequence}"
             item.findings.add("publish.equivocation", claim.file, message, evidence=known.file)
+
+
+def _rival_receipts(homes: Sequence[Audited]) -> None:
+    """An author whose home is not here signed two logs of one size: its receivers hold both."""
+    given = {item.history.node for item in homes}
+    first: dict[tuple[str, int], tuple[bytes, Path | None]] = {}
+    for item in homes:
+        for received in item.history.received:
+            head, author, place = received.head, received.body.publisher, received.place
+            if head is None or author in given:
+                continue
+            root, proof = first.setdefault((author, head.size), (head.root, received.proof))
+            if root != head.root:
+                message = f"{author} signed two different logs of {head.size} entries"
+                item.findings.add(
+                    "others.fork",
+                    place.file,
+                    message,
+                    offset=place.offset,
+                    index=place.index,
+                    evidence=proof,
+                )
 
 
 def _rival_charters(homes: Sequence[Audited]) -> None:

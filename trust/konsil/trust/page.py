@@ -18,7 +18,7 @@ from konsil.trust.page_figures import colours, lineage_figures, shares_figure, t
 from konsil.trust.printable import printable
 from konsil.trust.questions.budget_views import delta, epsilon
 from konsil.trust.questions.words import fraction, plural, short, when
-from konsil.trust.report import CONDUCT, INCOMPLETE, TAMPERED
+from konsil.trust.report import CONDUCT, HEADLINES, INCOMPLETE, TAMPERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +58,7 @@ def render(facts: Dossier, homes: Sequence[Path], *, now_ms: int, version: str) 
         made=when(now_ms),
         version=version,
         report=facts.report,
+        headlines=HEADLINES,
         entries=sum(item.entries for item in facts.report.ledgers),
         replayed=sum(item.replayed for item in facts.report.ledgers),
         verified=sum(item.verified for item in facts.report.ledgers),

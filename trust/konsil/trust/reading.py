@@ -16,14 +16,14 @@ from konsil.protocol.errors import StorageError, VerificationError
 from konsil.protocol.genesis import Author
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
+from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, LogRedact
 from konsil.trust.layout import scan
 from konsil.trust.report import TAMPERED, Findings
 from konsil.trust.sources import ATTEMPTS, require_ledger
 from konsil.trust.structure import Place, Structure, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 
@@ -32,6 +32,8 @@ class Told(msgspec.Struct, frozen=True):
 
     author: Author
     entries: tuple[Entry, ...]
+    lacking: int = 0
+    """Entries that are not here, and of which no `log.redact` says why."""
 
     def keyring(self) -> Keyring:
         """Every key that the author ever had. Raises `RemoteError` for an impossible change."""
@@ -71,7 +73,13 @@ def read_ledger(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Told:
     if broken or structure.author is None:
         what = broken[0].line() if broken else f"{folder}: no genesis entry"
         raise VerificationError(what, hint="run: konsil audit verify")
-    return Told(structure.author, tuple(read))
+    return Told(structure.author, tuple(read), _lacking(structure, read))
+
+
+def _lacking(structure: Structure, read: Sequence[Entry]) -> int:
+    redacted = {(entry.b.index, entry.b.leaf) for entry in read if isinstance(entry.b, LogRedact)}
+    gone = [one for one in structure.pruned if (one.place.index, one.leaf) not in redacted]
+    return len(structure.lost) + len(gone)
 
 
 def walk_ledger(

@@ -45,7 +45,9 @@ class Redactions:
 
     def __init__(self, margin: Margin) -> None:
         self.explained = 0
-        """Missing bodies that the log accounts for."""
+        """Bodies that went for a legal reason."""
+        self.gone: list[int] = []
+        """Entries whose bodies a start counts as lost, in order."""
         self._margin = margin
         self._redacts: list[tuple[Place, int, LogRedact, Mapping[str, int]]] = []
         self._lost: list[tuple[int, int]] = []
@@ -77,12 +79,16 @@ class Redactions:
             if fault:
                 self._margin.add("redact.refused", place, f"entry {body.index}: {fault}")
         for item in structure.pruned:
-            lost = any(first <= item.place.index <= last for first, last in self._lost)
-            if lost or (item.place.index, item.leaf) in told:
+            if (item.place.index, item.leaf) in told:
                 self.explained += 1
+            elif any(first <= item.place.index <= last for first, last in self._lost):
+                self.gone.append(item.place.index)
             else:
                 message = "its body is gone, and no entry says why"
                 self._margin.add("entry.pruned", item.place, message)
+        if self.gone:
+            message = f"{len(self.gone)} bodies did not come back, from this entry on"
+            self._margin.add("entry.lost", pruned[self.gone[0]].place, message)
 
 
 def _fault(data: bytes, body: LogRedact, windows: Mapping[str, int], now_ms: int) -> str:

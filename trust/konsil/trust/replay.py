@@ -19,11 +19,16 @@ if TYPE_CHECKING:
     from konsil.protocol.limits import Limits
     from konsil.trust.others import Audited
     from konsil.trust.sources import Blobs
+    from konsil.trust.structure import Place
 
 
 def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
-    """Computes every mix of one home again whose payloads are in `stores`; returns how many."""
+    """Computes every mix of one home again whose payloads are in `stores`; returns how many.
+
+    Those of which a payload is missing are one finding together: it says that they were not.
+    """
     done = 0
+    missing: list[Place] = []
     for place, body in item.history.integrated:
         try:
             digest = _mixed(body, stores, limits)
@@ -37,6 +42,7 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
             )
             continue
         if digest is None:
+            missing.append(place)
             continue
         done += 1
         if digest != body.out:
@@ -44,6 +50,15 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
             item.findings.add(
                 "integrate.replay", place.file, message, offset=place.offset, index=place.index
             )
+    if missing:
+        item.findings.add(
+            "integrate.unreplayed",
+            missing[0].file,
+            f"{len(missing)} of {len(item.history.integrated)} mixes were not computed again:"
+            " payloads of theirs are in no given home",
+            offset=missing[0].offset,
+            index=missing[0].index,
+        )
     return done
 
 

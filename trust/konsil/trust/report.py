@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from konsil.protocol.errors import LocalProtocolError
+from konsil.trust.meanings import meaning
 from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 TAMPERED = 3
@@ -24,6 +25,16 @@ INCOMPLETE = 4
 CONDUCT = 1
 COPIED = "; if these are copies taken while the nodes ran, copy again after `konsil node stop`"
 """What a finding adds that a copy of a running node's files may cause as well."""
+
+HEADLINES: Mapping[int, str] = MappingProxyType(
+    {
+        TAMPERED: "DOES NOT VERIFY",
+        INCOMPLETE: "verified as far as it goes",
+        CONDUCT: "verified, with findings",
+        0: "verified",
+    }
+)
+"""What is said of a ledger by the exit code that its findings lead to."""
 
 CODES: Mapping[str, int] = MappingProxyType(
     {
@@ -42,6 +53,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "entry.salt": TAMPERED,
         "entry.time": CONDUCT,
         "entry.pruned": INCOMPLETE,
+        "entry.lost": INCOMPLETE,
         "key.change": TAMPERED,
         "boot.state": TAMPERED,
         "checkpoint.corrupt": TAMPERED,
@@ -50,6 +62,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "checkpoint.behind": INCOMPLETE,
         "cosigned.corrupt": TAMPERED,
         "cosigned.unknown": INCOMPLETE,
+        "cosigned.time": CONDUCT,
         "blob.corrupt": TAMPERED,
         "blob.missing": INCOMPLETE,
         "publish.envelope": TAMPERED,
@@ -61,6 +74,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "integrate.unlogged": CONDUCT,
         "integrate.weight": CONDUCT,
         "integrate.replay": TAMPERED,
+        "integrate.unreplayed": INCOMPLETE,
         "trust.evidence": CONDUCT,
         "trust.chain": CONDUCT,
         "trust.refusal": CONDUCT,
@@ -83,6 +97,10 @@ CODES: Mapping[str, int] = MappingProxyType(
         "member.unknown": CONDUCT,
         "inference.root": TAMPERED,
         "peer.accusation": TAMPERED,
+        "peers.witnessed": TAMPERED,
+        "peers.mirror": TAMPERED,
+        "peers.genesis": TAMPERED,
+        "peers.unknown": INCOMPLETE,
         "lineage.gap": CONDUCT,
         "lineage.cycle": TAMPERED,
         "lineage.reused": CONDUCT,
@@ -178,19 +196,25 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     opaque: int
     """Entries of a type that this version does not know."""
     redacted: int
-    """Bodies that are gone, and of which an entry says why."""
+    """Bodies that went for a legal reason, as an entry says."""
     blobs: int
     payloads: int
     replayed: int
     """Mixes that were computed again, bit for bit."""
     not_replayed: int
     """Mixes whose payloads are not here, or that nobody asked to compute again."""
+    asked: bool = False
+    """Whether its mixes were to be computed again."""
+    lost: int = 0
+    """Entries that are missing or were changed."""
     outside_checkpoints: int
     """Checkpoints of this log that others hold and that agree with it."""
     unchecked_receipts: int
     """Received artifacts whose publisher's keys are not at hand."""
     verified: bool
     """No finding of tampering and nothing missing."""
+    exit_code: int = 0
+    """The exit code that the findings about it lead to."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,13 +232,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     def strictly(self) -> Report:
         """The report under `--strict`: every notice is a finding."""
-        return Report(ledgers=self.ledgers, findings=self.findings + self.notices)
+        noticed = {item.file for item in self.notices}
+        ledgers = tuple(
+            msgspec.structs.replace(item, exit_code=gravest((item.exit_code, INCOMPLETE)))
+            if item.home in noticed
+            else item
+            for item in self.ledgers
+        )
+        return Report(ledgers=ledgers, findings=self.findings + self.notices)
 
     def exit_code(self, *, strict: bool = False) -> int:
         """0 when all is well; under `strict` notices count as well (4)."""
         findings = self.strictly().findings if strict else self.findings
-        codes = {item.exit_code for item in findings}
-        return next((code for code in (TAMPERED, INCOMPLETE, CONDUCT) if code in codes), 0)
+        return gravest(item.exit_code for item in findings)
 
     def to_data(self) -> dict[str, object]:
         """The `data` object of `konsil audit verify --json`."""
@@ -229,17 +259,29 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """The report in lines for a person."""
         told = []
         for item in self.ledgers:
-            verdict = "verified" if item.verified else "DOES NOT VERIFY"
+            verdict = HEADLINES[item.exit_code]
+            lost = f", {item.lost} cannot be read" if item.lost else ""
             beyond = f", {item.beyond_checkpoint} not signed yet" if item.beyond_checkpoint else ""
-            mixes = f", {item.replayed} mixes computed again" if item.replayed else ""
+            mixes = ""
+            if item.asked:
+                mixes = f", {item.replayed} of {item.replayed + item.not_replayed} mixes"
+                mixes += " computed again"
             gone = f", structure verified, {item.redacted} bodies redacted" if item.redacted else ""
             told.append(
-                f"{item.name} ({item.node_id[:8]}): {item.entries} entries{beyond},"
+                f"{item.name} ({item.node_id[:8]}): {item.entries} entries{lost}{beyond},"
                 f" {item.blobs} blobs{mixes}{gone}: {verdict}"
             )
         told.extend(f"{item.ledger}: {item.message}" for item in self.notices)
         told.extend(item.line() for item in self.findings)
+        codes = dict.fromkeys(item.code for item in self.findings)
+        told.extend(f"what {code} means: {meaning(code)}" for code in codes)
         return told
+
+
+def gravest(codes: Iterable[int]) -> int:
+    """The exit code of several findings: 3 before 4, and 4 before 1."""
+    found = set(codes)
+    return next((code for code in (TAMPERED, INCOMPLETE, CONDUCT) if code in found), 0)
 
 
 def notices_about(item: LedgerSummary) -> tuple[Finding, ...]:
@@ -264,4 +306,6 @@ def notices_about(item: LedgerSummary) -> tuple[Finding, ...]:
 
 
 def _data(item: Finding) -> dict[str, object]:
-    return {**msgspec.structs.asdict(item), "exit_code": item.exit_code}
+    return {
+        **msgspec.structs.asdict(item), "exit_code": item.exit_code, "meaning": meaning(item.code),
+    }  # fmt: skip

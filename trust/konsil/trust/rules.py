@@ -164,6 +164,10 @@ class History:
                 self.made.setdefault(body.new, Made(place, ()))
             self.office.take(place, entry)
 
+    def missed(self) -> None:
+        """The next entry cannot be read."""
+        self._judgements.missed()
+
     def finish(self, structure: Structure) -> None:
         """The log has ended, with this structure."""
         self._judgements.finish()

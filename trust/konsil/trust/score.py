@@ -29,17 +29,19 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Evidence of harm."""
 
 
-def learned(score: Score, q_e9: int) -> Score:
+def learned(score: Score, q_e9: int, *, refused: bool = False) -> Score:
     """The score after one artifact of quality `q_e9` in [0, 1e9]; older evidence fades by 4 %.
 
-    Raises `LocalProtocolError` on a quality outside that range.
+    Of a peer whose gate was closed before (`refused`) only what speaks clearly counts: how far
+    its quality is from one half, doubled. Doing nothing for a while then undoes no harm, and
+    adds none (docs/adr/0009). Raises `LocalProtocolError` on a quality outside that range.
     """
     if not 0 <= q_e9 <= UNIT_E9:
         raise LocalProtocolError(f"a quality of {q_e9} is outside 0 … 10**9")
-    return Score(
-        r_e9=_faded(score.r_e9) + q_e9,
-        s_e9=_faded(score.s_e9) + 3 * (UNIT_E9 - q_e9) // 2,
-    )
+    good, bad = q_e9, UNIT_E9 - q_e9
+    if refused:
+        good, bad = max(0, good - bad), max(0, bad - good)
+    return Score(r_e9=_faded(score.r_e9) + good, s_e9=_faded(score.s_e9) + 3 * bad // 2)
 
 
 def penalised(score: Score) -> Score:

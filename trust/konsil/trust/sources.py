@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol import tiles
 from konsil.protocol.errors import (
-    ConfigError,
     EncodingRefused,
     LimitExceeded,
     RemoteError,
     StorageError,
+    UsageError,
 )
 from konsil.trust.layout import MAX_BUNDLE_BYTES, MAX_TAIL_BYTES, list_folder, tail_start
+from konsil.trust.salvage import Piece, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from io import BufferedReader
     from pathlib import Path
 
@@ -98,12 +99,11 @@ def _read(handle: int, size: int) -> bytes:
 def ledger_of(home: Path) -> Path:
     """The folder of a home's ledger.
 
-    Raises `ConfigError` when there is no such home, and `StorageError` when it has no ledger
+    Raises `UsageError` when there is no such home, and `StorageError` when it has no ledger
     or may not be looked at.
     """
-    hint = "name the home of a node (konsil init)"
     if not _is_folder(home):
-        raise ConfigError(f"{home}: there is no such home", hint=hint)
+        raise UsageError(f"{home}: there is no such home", hint="name the home of a node")
     require_ledger(home / LEDGER)
     return home / LEDGER
 
@@ -133,10 +133,20 @@ def first_entry(folder: Path) -> bytes:
     with suppress(FileNotFoundError):
         bundle = read_file(folder / tiles.bundle_path(0), MAX_BUNDLE_BYTES)
         return tiles.read_bundle(bundle)[0][1]
-    frames = tiles.read_tail(read_file(folder / "tail.0", MAX_TAIL_BYTES)).frames
-    if not frames:
-        raise EncodingRefused(f"{folder}: the log is empty")
-    return frames[0].entry
+    data = read_file(folder / "tail.0", MAX_TAIL_BYTES)
+    first = next(iter(pieces_of(data, 0)), None)
+    entry = None if first is None else first.entry or first.found
+    if not entry:
+        raise EncodingRefused(f"{folder}: the log has no first entry")
+    return entry
+
+
+def pieces_of(data: bytes, first: int) -> Sequence[Piece]:
+    """The places of a tail that begins with entry `first`, damaged or not."""
+    try:
+        return [Piece(one.offset, one.entry, one.leaf) for one in tiles.read_tail(data).frames]
+    except RemoteError:
+        return salvage(data, first).pieces
 
 
 def entries_now(folder: Path) -> int | None:
@@ -151,10 +161,10 @@ def entries_now(folder: Path) -> int | None:
             if newest is None:
                 return None
             try:
-                tail = tiles.read_tail(read_file(folder / f"tail.{newest}", MAX_TAIL_BYTES))
+                data = read_file(folder / f"tail.{newest}", MAX_TAIL_BYTES)
             except RemoteError:
                 return None
-            return newest + len(tail.frames)
+            return newest + len(pieces_of(data, newest))
     return None
 
 

@@ -2,7 +2,8 @@
 
 `walk` streams every entry once, in order, and keeps one hash for 256 entries, so memory does
 not grow with the bytes. It trusts no file because of another: bundles are held against
-tiles, tiles against the recomputed tree, the tree against the signed checkpoint.
+tiles, tiles against the recomputed tree, the tree against the signed checkpoint. A damaged
+tail is read around the damage (`konsil.trust.salvage`), which is one finding and not many.
 """
 
 from __future__ import annotations
@@ -14,37 +15,40 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import entries, genesis, merkle, tiles
+from konsil.protocol import checkpoint, entries, genesis, merkle, note, tiles
 from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, NodeGenesis
 from konsil.trust.layout import (
     CHECKPOINT,
-    MAX_BUNDLE_BYTES,
     MAX_NOTE_BYTES,
-    MAX_TAIL_BYTES,
     Layout,
 )
-from konsil.trust.report import COPIED, Findings
+from konsil.trust.places import (
+    Item,
+    items,
+    leaves_in_bundle,
+    leaves_in_tail,
+    leaves_in_tile,
+    read_again,
+    tail_of,
+    tile_hashes,
+)
+from konsil.trust.report import COPIED, TAMPERED, Findings
 from konsil.trust.salts import Salts
+from konsil.trust.salvage import Piece, Salvage, settled
 from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.genesis import Author
     from konsil.protocol.limits import Limits
 
 
-class Item(msgspec.Struct, frozen=True):
-    """One entry where it lies: its bytes (empty when pruned, None when lost), leaf hash, place."""
-
-    index: int
-    entry: bytes | None
-    leaf: bytes
-    file: Path
-    offset: int
+_KEY_CHANGE = b"key.r"
+"""Both types of change begin with it."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -76,8 +80,15 @@ class Structure:
         self.opaque = 0
         self.pruned: list[Pruned] = []
         self.size = 0
+        self.lost: list[int] = []
+        """Entries whose bytes are not here, or were changed."""
+        self.lost_keys = False
+        """Whether a change of keys is among them."""
+        self.unsure: int | None = None
+        """The first entry whose leaf hash nobody can tell for sure, because a tail is damaged."""
         self._groups = merkle.Tree()
         self._partial: list[bytes] = []
+        self._kept: dict[int, list[bytes]] | None = None
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete subtree."""
@@ -95,7 +106,10 @@ class Structure:
         """
         if group == self._groups.size:
             return self._partial
-        for read in (_leaves_in_bundle, _leaves_in_tile, _leaves_in_tail):
+        if self._kept is not None and group in self._kept:
+            return self._kept[group]
+        # A running node removes a tail once its bundles are there: so these are looked at again.
+        for read in (leaves_in_bundle, leaves_in_tile, leaves_in_tail, leaves_in_bundle):
             with suppress(RemoteError, FileNotFoundError):
                 hashes = read(self.layout, group)
                 if merkle.root_of(hashes) == self._groups.node(0, group):
@@ -106,12 +120,20 @@ class Structure:
         """The recomputed root over the first `size` entries (all by default)."""
         return merkle.range_root(self, 0, self.size if size is None else size)
 
+    def knows(self, size: int) -> bool:
+        """Whether the root over the first `size` entries can be told in spite of the damage."""
+        return self.unsure is None or size <= self.unsure
+
     def agrees(self, head: Checkpoint) -> bool:
         """Whether the first `head.size` entries, which must be here, have the head's root."""
         try:
-            return self.root(head.size) == head.root
+            return self.knows(head.size) and self.root(head.size) == head.root
         except ManifestRefused:
             return False
+
+    def contradicts(self, head: Checkpoint) -> bool:
+        """Whether the first `head.size` entries have another root, as far as one can tell."""
+        return self.knows(head.size) and not self.agrees(head)
 
     def tile_root(self, level: int, number: int) -> bytes:
         """The hash over everything below hash tile `number` of tile level `level`."""
@@ -122,8 +144,14 @@ class Structure:
         self._partial.append(leaf)
         self.size += 1
         if len(self._partial) == tiles.WIDTH:
+            if self._kept is not None:
+                self._kept[self._groups.size] = self._partial
             self._groups.append(merkle.root_of(self._partial))
             self._partial = []
+
+    def keep(self) -> None:
+        """From now on leaf hashes stay in memory: they cannot be read again from a damaged tail."""
+        self._kept = {}
 
 
 def walk(
@@ -131,16 +159,24 @@ def walk(
     findings: Findings,
     limits: Limits,
     take: Callable[[Place, entries.Entry], None],
+    missed: Callable[[], None] = lambda: None,
 ) -> Structure:
-    """Recomputes the structure; `take(place, entry)` gets every readable entry in order."""
+    """Recomputes the structure; `take(place, entry)` gets every readable entry in order.
+
+    `missed` is called where an entry is missing or was changed.
+    """
     found = Structure(layout)
-    note = _read_checkpoint(layout, findings)
+    signed = _read_checkpoint(layout, findings)
     salts = Salts()
     now_ms = 0
-    for item in _items(layout, findings):
+    for item in items(layout, findings, lambda read: _settle(found, read, signed)):
         found.push(item.leaf)
         if not item.entry:
-            if item.entry is not None:
+            if item.entry is None:
+                missed()
+                found.lost.append(item.index)
+                found.lost_keys = found.lost_keys or _KEY_CHANGE in item.changed
+            else:
                 place = Place(item.file, item.offset, item.index)
                 found.pruned.append(Pruned(place, item.leaf, now_ms))
             continue
@@ -151,13 +187,16 @@ def walk(
         salts.add(frame.s, item.index)
         _typed(found, item, frame, findings, limits, take)
     for index in salts.repeated():
-        _repeated(layout, index, findings)
-    if found.author is None:
+        item = read_again(layout, index // tiles.WIDTH)[index]
+        findings.add("entry.salt", item.file, "a salt used before", offset=item.offset, index=index)
+    # Without its first entry a log has no genesis entry; what took it away is a finding already.
+    known = 0 in found.lost[:1] and any(one.exit_code == TAMPERED for one in findings.found)
+    if found.author is None and not known:
         findings.add("entry.genesis", layout.folder, "the log has no valid genesis entry", index=0)
     _check_tiles(found, findings)
     for start in layout.tails[:-1]:
         _check_older(found, start, findings)
-    _check_head(found, note, findings, limits)
+    _check_head(found, signed, findings, limits)
     return found
 
 
@@ -174,15 +213,6 @@ def _frame(item: Item, findings: Findings, limits: Limits) -> entries.Frame | en
         message = f"entry {frame.n} stands at position {item.index}"
         findings.add("entry.position", item.file, message, offset=item.offset, index=item.index)
     return frame
-
-
-def _repeated(layout: Layout, index: int, findings: Findings) -> None:
-    """Entry `index`, read once more for its place, has the salt of another one."""
-    start, again = layout.tails[-1] if layout.tails else index + 1, Findings("")
-    group = _bundle(layout, index // tiles.WIDTH, again)
-    items = group if index < start else _tail(layout, start, again)
-    item = next(one for one in items if one.index == index)
-    findings.add("entry.salt", item.file, "a salt used before", offset=item.offset, index=index)
 
 
 def _typed(
@@ -222,121 +252,27 @@ def _typed(
     take(Place(item.file, item.offset, item.index), entry)
 
 
-def _items(layout: Layout, findings: Findings) -> Iterator[Item]:
-    if not layout.tails:
-        findings.add("layout.missing", layout.folder / "tail.0", "there is no tail")
-    start = layout.tails[-1] if layout.tails else (max(layout.bundles, default=-1) + 1) * 256
-    for group in range(start // tiles.WIDTH):
-        yield from _bundle(layout, group, findings)
-    if layout.tails:
-        yield from _tail(layout, start, findings)
-    for number in (number for number in layout.bundles if number * tiles.WIDTH >= start):
-        _check_ahead(layout, number, findings)
+def _settle(found: Structure, read: Salvage, signed: bytes | None) -> Sequence[Piece]:
+    """The frames of a damaged tail behind what was `found`, by the root in its checkpoint.
 
-
-def _bundle(layout: Layout, group: int, findings: Findings) -> Iterator[Item]:
-    """The 256 entries of one bundle; bare leaf hashes from its tile when the bundle is lost."""
-    path = layout.path(tiles.bundle_path(group))
-    tile = layout.path(tiles.tile_path(0, group))
-    first = group * tiles.WIDTH
-    hashes = _read_tile(layout, 0, group, findings)
-    try:
-        if group not in layout.bundles:
-            raise FileNotFoundError
-        found = _read_bundle(layout, group)
-    except (FileNotFoundError, RemoteError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        message = "256 entries are missing" if missing else str(error)
-        findings.add("bundle.missing" if missing else "bundle.corrupt", path, message, index=first)
-        for place, leaf in enumerate(hashes or [bytes(merkle.HASH_BYTES)] * tiles.WIDTH):
-            yield Item(first + place, None, leaf, tile, place * merkle.HASH_BYTES)
-        return
-    leaves = _leaves_of(found, hashes)
-    if hashes is not None and hashes != leaves:
-        place = next(at for at in range(tiles.WIDTH) if hashes[at] != leaves[at])
-        message = f"does not match entry {first + place}"
-        at = place * merkle.HASH_BYTES
-        findings.add("tile.mismatch", tile, message, offset=at, index=first + place, evidence=path)
-    for place, (offset, entry) in enumerate(found):
-        yield Item(first + place, entry, leaves[place], path, offset)
-
-
-def _tail(layout: Layout, start: int, findings: Findings) -> Iterator[Item]:
-    path = layout.path(f"tail.{start}")
-    try:
-        tail = _read_tail(layout, start)
-    except RemoteError as error:
-        findings.add("tail.corrupt", path, error.message, index=start)
-        return
-    for place, item in enumerate(tail.frames):
-        yield Item(start + place, item.entry, item.leaf, path, item.offset + tiles.PREFIX_BYTES)
-    if tail.torn:
-        message = "the last frame is torn; the next start of the node cuts it off"
-        findings.add("tail.torn", path, message, offset=tail.end, index=start + len(tail.frames))
-
-
-def _check_ahead(layout: Layout, number: int, findings: Findings) -> None:
-    """A bundle that a crash, or a running node, wrote before it shortened the tail."""
-    path = layout.path(tiles.bundle_path(number))
-    try:
-        frames = _read_tail(layout, layout.tails[-1]).frames
-    except RemoteError:
-        return  # the tail itself is a finding
-    at = number * tiles.WIDTH - layout.tails[-1]
-    expected = [item.entry for item in frames[at : at + tiles.WIDTH]]
-    try:
-        held = [entry for _, entry in _read_bundle(layout, number)]
-    except RemoteError as error:
-        findings.add("bundle.corrupt", path, error.message, index=number * tiles.WIDTH)
-        return
-    if held != expected:
-        message = "does not match the entries in the tail"
-        findings.add("bundle.corrupt", path, message, index=number * tiles.WIDTH)
-
-
-def _read_tile(layout: Layout, level: int, number: int, findings: Findings) -> list[bytes] | None:
-    path = layout.path(tiles.tile_path(level, number))
-    if (level, number) not in layout.tiles:
-        findings.add("tile.missing", path, "256 hashes are missing")
-        return None
-    try:
-        return tiles.read_tile(read_file(path, tiles.TILE_BYTES))
-    except RemoteError as error:
-        findings.add("tile.mismatch", path, error.message)
-        return None
-
-
-def _read_bundle(layout: Layout, group: int) -> list[tuple[int, bytes]]:
-    path = layout.path(tiles.bundle_path(group))
-    return tiles.read_bundle(read_file(path, MAX_BUNDLE_BYTES))
-
-
-def _read_tail(layout: Layout, start: int) -> tiles.Tail:
-    return tiles.read_tail(read_file(layout.path(f"tail.{start}"), MAX_TAIL_BYTES))
-
-
-def _leaves_of(found: list[tuple[int, bytes]], hashes: list[bytes] | None) -> list[bytes]:
-    """The leaf hashes of a bundle; for a pruned body the tile's word is all there is."""
-    leaves = [merkle.leaf_hash(entry) for _, entry in found]
-    for place, (_, entry) in enumerate(found):
-        if not entry:
-            leaves[place] = bytes(merkle.HASH_BYTES) if hashes is None else hashes[place]
-    return leaves
-
-
-def _leaves_in_bundle(layout: Layout, group: int) -> list[bytes]:
-    return [merkle.leaf_hash(entry) for _, entry in _read_bundle(layout, group)]
-
-
-def _leaves_in_tile(layout: Layout, group: int) -> list[bytes]:
-    return tiles.read_tile(read_file(layout.path(tiles.tile_path(0, group)), tiles.TILE_BYTES))
-
-
-def _leaves_in_tail(layout: Layout, group: int) -> list[bytes]:
-    start = layout.tails[-1] if layout.tails else 0
-    at = group * tiles.WIDTH - start
-    frames = _read_tail(layout, start).frames
-    return [item.leaf for item in frames[at : at + tiles.WIDTH]]
+    The checkpoint only says which of two hashes is the right one here; whether its signature
+    holds, and its root, is looked at when all is read.
+    """
+    start, pieces = found.size, read.pieces
+    size = start
+    with suppress(RemoteError):
+        head = checkpoint.from_text(note.parse(signed or b"")[0])
+        if start < head.size <= start + len(pieces):
+            within = head.size - start
+            good = settled(
+                pieces[:within], lambda leaves: merkle.grown_root(found, start, leaves), head.root
+            )
+            if good is not None:
+                size, pieces = head.size, (*good, *pieces[within:])
+    doubtful = (index for index, one in enumerate(pieces, start) if one.leaf is None or one.found)
+    found.unsure = next((index for index in doubtful if index >= size), None)
+    found.keep()
+    return pieces
 
 
 def _check_tiles(found: Structure, findings: Findings) -> None:
@@ -353,8 +289,8 @@ def _check_tiles(found: Structure, findings: Findings) -> None:
         path = layout.path(tiles.tile_path(level, number))
         if end > found.size:
             findings.add("layout.stray", path, "a tile beyond the last entry")
-        elif level or end > start:
-            hashes = _read_tile(layout, level, number, findings)
+        elif found.knows(end) and (level or end > start):
+            hashes = tile_hashes(layout, level, number, findings)
             if hashes is not None and merkle.root_of(hashes) != found.tile_root(level, number):
                 findings.add("tile.mismatch", path, "does not match the tree below it")
 
@@ -363,7 +299,7 @@ def _check_older(found: Structure, start: int, findings: Findings) -> None:
     """A crash between two tails leaves the older one; all of it must be in the log by now."""
     path = found.layout.path(f"tail.{start}")
     try:
-        for index, item in enumerate(_read_tail(found.layout, start).frames, start):
+        for index, item in enumerate(tail_of(found.layout, start).frames, start):
             group, place = divmod(index, tiles.WIDTH)
             if index >= found.size or found.leaves(group)[place] != item.leaf:
                 message = f"is not entry {index} of the log"
@@ -381,12 +317,12 @@ def _read_checkpoint(layout: Layout, findings: Findings) -> bytes | None:
     return read_file(path, MAX_NOTE_BYTES)
 
 
-def _check_head(found: Structure, note: bytes | None, findings: Findings, limits: Limits) -> None:
+def _check_head(found: Structure, signed: bytes | None, findings: Findings, limits: Limits) -> None:
     path = found.layout.path(CHECKPOINT)
-    if note is None or found.keys is None:
+    if signed is None or found.keys is None:
         return
     try:
-        head = found.keys.open_checkpoint(note, only_known=True, limits=limits)
+        head = found.keys.open_checkpoint(signed, only_known=True, limits=limits)
     except RemoteError as error:
         findings.add("checkpoint.corrupt", path, error.message)
         return
@@ -394,6 +330,6 @@ def _check_head(found: Structure, note: bytes | None, findings: Findings, limits
     if head.size > found.size:
         message = f"signed for {head.size} entries, but only {found.size} are here{COPIED}"
         findings.add("checkpoint.rollback", path, message, index=found.size)
-    elif not found.agrees(head):
+    elif found.contradicts(head):
         message = f"the first {head.size} entries are not those that were signed for"
         findings.add("checkpoint.root", path, message)

@@ -231,14 +231,59 @@ def watch(
             return _exposed(state, fork.build(data, other.note))
     if head.size in (0, held.size):
         return state, Same()
-    if all(item.known.size != head.size for item in state.pending):
-        kept = (*state.pending, Pending(known=fresh, due=due))
-        # A flood pushes the oldest out, never the newest, and whoever floods is suspect.
-        flooded = len(kept) > limits.head_history
-        state = msgspec.structs.replace(
-            state, pending=kept[-limits.head_history :], suspect=state.suspect or flooded
-        )
-    return state, _question(held, fresh)
+    return _asked(state, held, fresh, due, limits)
+
+
+def compare(
+    state: Watch, fresh: Known, mirrored: Known, nodes: merkle.Nodes
+) -> tuple[Watch, Sight]:
+    """What follows from a verified checkpoint that is not larger than the tree that we hold.
+
+    `nodes` is the tree under `mirrored`; nobody need be asked.
+    """
+    if state.fork is not None:
+        return state, Forked(proof=state.fork)
+    if merkle.range_root(nodes, 0, fresh.size) == fresh.head.root:
+        return state, Same()
+    return _exposed(state, fork.build_from_tree(mirrored.note, fresh.note, nodes))
+
+
+def hold(
+    state: Watch,
+    mirrored: Known,
+    nodes: merkle.Nodes,
+    *,
+    due: int,
+    now: int,
+    limits: Limits = DEFAULT_LIMITS,
+) -> tuple[Watch, Sight]:
+    """The state once the whole tree under `mirrored` is held, and what follows from it.
+
+    The tree answers for every smaller checkpoint that was met, for good or as a fork proof.
+    """
+    if state.fork is not None:
+        return state, Forked(proof=state.fork)
+    met = [item.known for item in state.pending] + ([state.held] if state.held else [])
+    for other in met:
+        if 0 < other.size <= mirrored.size:
+            after, sight = compare(state, other, mirrored, nodes)
+            if isinstance(sight, Forked):
+                return after, sight
+    rest = tuple(item for item in state.pending if item.known.size > mirrored.size)
+    state = _with_pending(state, rest, now)
+    if state.held is None or state.held.size <= mirrored.size:
+        return msgspec.structs.replace(state, held=mirrored), Same()
+    return _asked(state, state.held, mirrored, due, limits)
+
+
+def reread(state: Watch, open_head: OpenHead, *, now: int) -> Watch:
+    """The state after the log's keys changed: what they do not bear any more was never met.
+
+    What exposes a log stays; it was signed when nobody had revoked anything.
+    """
+    held = state.held if state.held is not None and _opens(state.held, open_head) else None
+    rest = tuple(item for item in state.pending if _opens(item.known, open_head))
+    return msgspec.structs.replace(_with_pending(state, rest, now), held=held)
 
 
 def questions(state: Watch) -> tuple[Newer, ...]:
@@ -274,10 +319,7 @@ def settle(
             raise
         return _exposed(state, found)
     rest = tuple(item for item in state.pending if item.known.size != size)
-    overdue = any(item.due <= now for item in rest)
-    return msgspec.structs.replace(
-        state, held=newer, pending=rest, suspect=state.suspect and overdue
-    ), Same()
+    return msgspec.structs.replace(_with_pending(state, rest, now), held=newer), Same()
 
 
 def remind(state: Watch, now: int) -> Watch:
@@ -297,6 +339,33 @@ def believe(state: Watch, proof: bytes, open_head: OpenHead) -> Watch:
     if found.newer.origin != state.origin:
         raise ManifestRefused(f"a fork of {found.newer.origin} says nothing of {state.origin}")
     return state if state.fork is not None else _exposed(state, proof)[0]
+
+
+def _asked(
+    state: Watch, held: Known, fresh: Known, due: int, limits: Limits
+) -> tuple[Watch, Newer]:
+    """The state with a question about `fresh`, which is as due as before when it was open."""
+    if all(item.known.size != fresh.size for item in state.pending):
+        kept = (*state.pending, Pending(known=fresh, due=due))
+        # A flood pushes the oldest out, never the newest, and whoever floods is suspect.
+        flooded = len(kept) > limits.head_history
+        state = msgspec.structs.replace(
+            state, pending=kept[-limits.head_history :], suspect=state.suspect or flooded
+        )
+    return state, _question(held, fresh)
+
+
+def _with_pending(state: Watch, rest: tuple[Pending, ...], now: int) -> Watch:
+    """The state in which `rest` is still open; who owes nothing overdue is not suspect."""
+    overdue = any(item.due <= now for item in rest)
+    return msgspec.structs.replace(state, pending=rest, suspect=state.suspect and overdue)
+
+
+def _opens(known: Known, open_head: OpenHead) -> bool:
+    try:
+        return open_head(known.note) == known.head
+    except RemoteError:
+        return False
 
 
 def _question(held: Known, other: Known) -> Newer:

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from konsil.node.cli import output
+from konsil.node.cli.named import existing_home
 
 app = typer.Typer(no_args_is_help=True)
 
-HomeArgument = Annotated[Path, typer.Argument(help="The hospital's home.")]
+HomeArgument = Annotated[Path, typer.Argument(help="The hospital's home.", callback=existing_home)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

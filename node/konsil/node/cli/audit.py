@@ -11,13 +11,21 @@ from typing import Annotated
 
 import typer
 
-from konsil.node.cli import audit_page, audit_proofs, audit_questions, audit_redact, output
+from konsil.node.cli import (
+    audit_page,
+    audit_proofs,
+    audit_questions,
+    audit_recover,
+    audit_redact,
+    output,
+)
 from konsil.node.cli.audit_arguments import Homes, Json, distinct, problem, settled
+from konsil.protocol.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
 
-for _group in (audit_questions, audit_proofs, audit_page, audit_redact):
+for _group in (audit_questions, audit_proofs, audit_page, audit_redact, audit_recover):
     for _name, _command in _group.COMMANDS.items():
         app.command(name=_name)(_command)
 
@@ -87,11 +95,17 @@ def lineage(
     """Show where a model comes from, and the exact share of every hospital in it."""
     from konsil.trust import lineage_views as views
     from konsil.trust.lineage import read_lineage
+    from konsil.trust.questions.gathering import hex_start
 
-    told = read_lineage(distinct(homes))
-    digest = told.find(model) if model else told.current()
-    found = told.contributors(digest)
+    if as_json and form in (Format.dot, Format.svg):
+        raise UsageError(f"--json and --format {form.value} are two forms", hint="choose one")
     as_json = as_json or form is Format.json
+    if steps and not as_json:
+        raise UsageError("--steps only adds to --json", hint="add --json, or leave --steps out")
+    start = hex_start(model) if model else ""
+    told = read_lineage(distinct(homes))
+    digest = told.find(start) if start else told.current()
+    found = told.contributors(digest)
     error = None
     if found.missing:
         message, hint = views.missing(told, found)

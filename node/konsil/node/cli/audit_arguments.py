@@ -14,6 +14,7 @@ from konsil.node.store.durable import replace
 from konsil.node.store.lock import is_held
 from konsil.protocol.errors import UsageError
 from konsil.trust.printable import printable
+from konsil.trust.remedies import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,14 +65,21 @@ def answer(
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file as a whole. Raises `UsageError` for a folder, and `StorageError`."""
+    """Write a file as a whole. Raises as `may_write` does, and `StorageError`."""
+    may_write(path)
+    replace(path, data)
+
+
+def may_write(path: Path) -> None:
+    """Look at where a file is to be written, before the work. Raises `UsageError`."""
     if path.is_dir():
         raise UsageError(f"{path}: is a folder", hint="name the file to write")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent}: there is no such folder", hint="make it first")
     above = path.resolve().parents
     homes = [one for one in above if (one / "ledger" / "checkpoint").exists()]
     if homes or any((one / "checkpoint").exists() and one.name == "ledger" for one in above):
         raise UsageError(f"{path}: lies in the home of a node", hint="write it somewhere else")
-    replace(path, data)
 
 
 def settled(homes: list[Path], *, replay: bool) -> Report:
@@ -93,6 +101,5 @@ def problem(report: Report, code: int) -> output.ErrorObject:
     words = {3: "verification", 4: "incomplete", 1: "findings"}
     worst = [finding for finding in report.findings if finding.exit_code == code]
     more = f" (and {len(worst) - 1} more)" if len(worst) > 1 else ""
-    alone = worst[0].code == "others.unchecked"
-    hint = "name the homes, or copies of the ledgers, of peers as well" if alone else ""
+    hint = remedy(worst[0].code)
     return output.ErrorObject(code=words[code], message=worst[0].line() + more, hint=hint)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from konsil.node.cli import output
-from konsil.node.cli.audit_arguments import Homes, Json, distinct, problem, settled, write
+from konsil.node.cli.audit_arguments import (
+    Homes,
+    Json,
+    distinct,
+    may_write,
+    problem,
+    settled,
+    write,
+)
 from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
@@ -42,8 +50,10 @@ def report(
     from konsil.trust.questions.dossier import dossier
     from konsil.trust.questions.gathering import hex_start
 
+    may_write(out)
+    start = hex_start(model) if model else ""
     found = settled(distinct(homes), replay=replay)
-    facts = dossier(homes, found, model=hex_start(model) if model else "")
+    facts = dossier(homes, found, model=start)
     page = render(facts, homes, now_ms=time.time_ns() // 1_000_000, version=version("konsil"))
     data = page.encode("utf-8", "backslashreplace")
     write(out, data)

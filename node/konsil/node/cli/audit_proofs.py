@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
@@ -10,15 +11,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from konsil.node.cli import output
-from konsil.node.cli.audit_arguments import REFUSED, Json, Out, answer, write
+from konsil.node.cli.audit_arguments import REFUSED, Json, Out, answer, may_write, write
+from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from konsil.trust.questions.forks import ProvenFork
 
 File = Annotated[Path, typer.Argument(help="The file to verify.", readable=False)]
-_GENESIS = "A genesis entry that makes a member known: HOME/peers/<node id>.genesis."
+Policy = Annotated[
+    Path | None,
+    typer.Option("--policy", help="A C2SP policy: known logs, witnesses, and the quorum."),
+]
+Genesis = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--genesis",
+        help="A genesis entry that makes a member known: HOME/peers/<node id>.genesis; the mirror"
+        " beside it tells of its newer keys.",
+    ),
+]
 
 
 def prove(
@@ -33,7 +46,9 @@ def prove(
     """Write the proof that an entry stands in the ledger of HOME; to stdout without -o."""
     from konsil.trust.questions.proving import prove as made
 
-    proven = made(home, entry)
+    if out is not None:
+        may_write(out)
+    proven = made(home, entry, notice=output.talk)
     if out is not None:
         write(out, proven.data)
     data = {
@@ -56,40 +71,48 @@ def prove(
 
 
 def check(
-    file: File,
-    policy: Annotated[
-        Path | None,
-        typer.Option("--policy", help="A C2SP policy: known logs, witnesses, and the quorum."),
-    ] = None,
-    genesis: Annotated[list[Path] | None, typer.Option("--genesis", help=_GENESIS)] = None,
-    as_json: Json = False,
+    file: File, policy: Policy = None, genesis: Genesis = None, as_json: Json = False
 ) -> None:
     """Verify a proof, or a fork proof, from a file alone. A fork that is proven exits 3."""
     from konsil.trust.questions.checking import HeldProof
     from konsil.trust.questions.checking import check as checked
     from konsil.trust.questions.strangers import known, read_given
 
-    found = checked(read_given(file), known(genesis or [], policy))
+    data, whom = read_given(file), known(genesis or [], policy)
+    with _about(file):
+        found = checked(data, whom)
     if not isinstance(found, HeldProof):
-        _tell_fork("check", found, as_json=as_json)
+        _tell_fork("check", file, found, as_json=as_json)
     else:
-        answer("check", found.to_data(), found.lines(), as_json=as_json)
+        first, *more = found.lines()
+        answer("check", found.to_data(), [f"{file}: {first}", *more], as_json=as_json)
 
 
-def fork(
-    file: File,
-    genesis: Annotated[list[Path], typer.Option("--genesis", help=_GENESIS)],
-    as_json: Json = False,
-) -> None:
+def fork(file: File, policy: Policy = None, genesis: Genesis = None, as_json: Json = False) -> None:
     """Verify a fork proof. A fork that is proven exits 3, and so does a proof that is none."""
     from konsil.trust.questions.forks import check_fork
     from konsil.trust.questions.strangers import known, read_given
 
-    _tell_fork("fork", check_fork(read_given(file), known(genesis)), as_json=as_json)
+    if not genesis and policy is None:
+        raise UsageError("whose log it is must be known", hint="name --genesis or --policy")
+    data, whom = read_given(file), known(genesis or [], policy)
+    with _about(file):
+        found = check_fork(data, whom)
+    _tell_fork("fork", file, found, as_json=as_json)
 
 
-def _tell_fork(verb: str, found: ProvenFork, *, as_json: bool) -> None:
-    problem = (REFUSED, f"a fork is proven: {found.verdict}", "keep the file: it convinces anybody")
+@contextmanager
+def _about(file: Path) -> Iterator[None]:
+    """What is said of a proof names the file that it came from."""
+    try:
+        yield
+    except (VerificationError, IncompleteError) as error:
+        raise type(error)(f"{file}: {error.message}", hint=error.hint) from error
+
+
+def _tell_fork(verb: str, file: Path, found: ProvenFork, *, as_json: bool) -> None:
+    message = f"{file}: a fork is proven: {found.verdict}"
+    problem = (REFUSED, message, "keep the file: it convinces anybody")
     answer(verb, found.to_data(), found.lines(), as_json=as_json, problem=problem)
 
 

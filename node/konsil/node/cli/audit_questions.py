@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from konsil.node.cli import output
 from konsil.node.cli.audit_arguments import (
     FINDINGS,
     INCOMPLETE,
@@ -22,6 +22,8 @@ from konsil.protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from konsil.trust.questions.gathering import Gathered
 
 Home = Annotated[Path, typer.Argument(help="The home of a node.", readable=False)]
 
@@ -60,7 +62,11 @@ def taint(
 
     told = gather(distinct(homes))
     found = descendants(told, artifact)
-    answer("taint", views.to_data(told, found), views.to_lines(told, found), as_json=as_json)
+    problem = None
+    if missing := views.missing(told, found):
+        problem = INCOMPLETE, *missing
+    data, lines = views.to_data(told, found), views.to_lines(told, found)
+    answer("taint", data, lines, as_json=as_json, problem=problem)
 
 
 def trust(
@@ -85,30 +91,26 @@ def trust(
 
 
 def budget(
-    homes: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="HOMES... [DATASET]",
-            help="Homes of nodes; last the commitment of a data set, or its beginning.",
+    homes: Homes,
+    dataset: Annotated[
+        str,
+        typer.Option(
+            "--dataset", help="The commitment of one data set, or its beginning; all when left out."
         ),
-    ],
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Show the privacy spent on each data set, summed again."""
     from konsil.trust.questions import budget_views as views
     from konsil.trust.questions.budget import budget as accounts_of
-    from konsil.trust.questions.gathering import gather
+    from konsil.trust.questions.gathering import gather, hex_start
 
-    *others, last = homes
-    dataset = last if re.fullmatch(r"[0-9a-fA-F]{1,64}", last) and not Path(last).exists() else ""
-    paths = [Path(word) for word in (others if dataset else homes)]
-    if not paths:
-        raise UsageError("no home is named", hint="konsil audit budget HOMES... [DATASET]")
-    told = gather(distinct(paths))
-    accounts = accounts_of(told, dataset)
+    start = hex_start(dataset) if dataset else ""
+    told = gather(distinct(homes))
+    accounts = accounts_of(told, start)
     faults = [f"{told.name(one.node)}: {fault}" for one in accounts for fault in one.faults]
-    problem = None
-    if faults:
+    problem = _lacking(told)
+    if problem is None and faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         problem = FINDINGS, faults[0] + more, "ask the hospital what it spent"
     data, lines = views.to_data(told, accounts), views.to_lines(told, accounts)
@@ -141,8 +143,21 @@ def timeline(
     if member and member not in {home.node for home in told.homes}:
         raise UsageError(f"the home of {told.name(member)} is not given", hint="name it too")
     events = events_of(told, start=first, end=last, kind=wanted, node=member)
+    if not events:
+        output.talk("konsil: no entry of these ledgers fits (leave out an option to see more)")
     data = views.to_data(told, events) if as_json else {}
-    answer("timeline", data, views.to_lines(told, events), as_json=as_json)
+    lines = views.to_lines(told, events)
+    answer("timeline", data, lines, as_json=as_json, problem=_lacking(told))
+
+
+def _lacking(told: Gathered) -> tuple[int, str, str] | None:
+    """The problem of an answer from ledgers of which entries are not here."""
+    lacking = told.lacking()
+    return (
+        (INCOMPLETE, lacking, "put the files back: konsil audit verify names them")
+        if (lacking)
+        else None
+    )
 
 
 def diff(

@@ -1,7 +1,7 @@
 """`konsil audit redact`: the owner takes the body of one entry away, because the law says so.
 
-The one command of `konsil audit` that writes. The leaf hash stays, and a `log.redact` entry says
-what went and why, so that the ledger still verifies. It needs the node to be stopped.
+One of the two commands of `konsil audit` that write. The leaf hash stays, and a `log.redact`
+entry says what went and why, so that the ledger still verifies. It needs the node to be stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import typer
 
 from konsil.node.cli import output
 from konsil.node.cli.audit_arguments import Json
+from konsil.node.cli.named import existing_home
 from konsil.protocol import entries
 from konsil.protocol.digest import tagged
 from konsil.protocol.errors import UsageError
@@ -27,7 +28,9 @@ SALT_BYTES = 16
 
 
 def redact(
-    home: Annotated[Path, typer.Argument(help="The home of a node that is stopped.")],
+    home: Annotated[
+        Path, typer.Argument(help="The home of a node that is stopped.", callback=existing_home)
+    ],
     index: Annotated[int, typer.Argument(help="The entry whose body goes.", min=1)],
     legal: Annotated[str, typer.Option("--legal", help="The legal ground, a code such as gdpr17.")],
     authority: Annotated[
@@ -41,8 +44,8 @@ def redact(
 ) -> None:
     """Take the body of entry INDEX out of the ledger of HOME; its hash stays."""
     from konsil.node.config import read_config
-    from konsil.node.daemon import now_ms
-    from konsil.node.keys import load_keys
+    from konsil.node.keys import load_following, load_keys
+    from konsil.node.opening import now_ms
     from konsil.node.paths import Home
     from konsil.node.store.journal import Journal
     from konsil.trust.redaction import RETENTION_MS
@@ -52,8 +55,9 @@ def redact(
     keys = load_keys(place.keys)
     salt = os.urandom(SALT_BYTES)
     journal = Journal.open(
-        place.ledger, keys, now_ms, os.urandom, charter=config.charter().digest()
-    )
+        place.ledger, keys, now_ms, os.urandom, charter=config.charter().digest(),
+        following=load_following(place.keys),
+    )  # fmt: skip
     try:
         young = now_ms() - _time_ms(journal, index) < RETENTION_MS
         if young and not early:

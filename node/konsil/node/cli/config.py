@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from konsil.node.cli import output
+from konsil.node.cli.named import existing_file
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -19,7 +20,7 @@ def _group() -> None:
 
 @app.command()
 def check(
-    file: Annotated[Path, typer.Argument(help="A node.toml.")],
+    file: Annotated[Path, typer.Argument(help="A node.toml.", callback=existing_file)],
     task: Annotated[
         bool, typer.Option(help="Open the task as well, with the options and the data it names.")
     ] = True,

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from konsil.node.cli import output
-from konsil.node.cli.audit_arguments import write
+from konsil.node.cli.audit_arguments import distinct, may_write, write
 from konsil.protocol.errors import ConfigError, UsageError
 from konsil.protocol.learning_bodies import ArtifactPublish
 
@@ -99,6 +99,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write what the ledgers of HOMES say in a format of others: in-toto, PROV, CycloneDX, …"""
+    from konsil.trust.questions.gathering import hex_start
+
+    model, artifact = (hex_start(word) if word else "" for word in (model, artifact))
     chosen = Chosen(model, artifact, index)
     given = {name for name in ("model", "artifact") if getattr(chosen, name)}
     given |= {"index"} if index is not None else set()
@@ -106,7 +109,9 @@ def export(
         raise UsageError(f"--{wrong[0]} means nothing to {form.value}")
     if len(given) > 1:
         raise UsageError("--artifact and --index name the same thing; give one of them")
-    made = WRITERS[form](homes, chosen)
+    if out is not None:
+        may_write(out)
+    made = WRITERS[form](distinct(homes), chosen)
     if out is not None:
         _write(out, made.data)
     error = None

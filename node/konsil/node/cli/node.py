@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from konsil.node.cli import output
+from konsil.node.cli.named import existing_home
 from konsil.protocol.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True)
 
-HomeArgument = Annotated[Path, typer.Argument(help="The hospital's home.")]
+HomeArgument = Annotated[Path, typer.Argument(help="The hospital's home.", callback=existing_home)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -82,6 +83,35 @@ def trust(
         show,
         dict(zip(("operator", "peer"), next(iter(chosen.items())), strict=True)) if chosen else {},
     )
+
+
+@app.command()
+def rotate(
+    home: HomeArgument,
+    role: Annotated[str, typer.Argument(help="Which key: log, wit, art or rec.")],
+    reason: Annotated[str, typer.Option(help="A word for the ledger.")] = "planned",
+    revoke_from: Annotated[
+        int | None,
+        typer.Option(help="The key was stolen: all it signed from this entry on is void."),
+    ] = None,
+    recovery_key: Annotated[
+        Path | None, typer.Option(help="The recovery key's file, if it lies elsewhere.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a fresh key in the place of one of the node's keys; every peer learns of it."""
+    asked: dict[str, Any] = {"role": role, "reason": reason}
+    if revoke_from is not None:
+        asked["revoke_from"] = revoke_from
+    if recovery_key is not None:
+        asked["recovery_key"] = str(recovery_key.absolute())
+
+    def show(data: Mapping[str, Any]) -> None:
+        print(f"the {role} key changed at entry {data['index']}: now {data['new']}")
+        if role == "rec":
+            output.talk(f"Move {home / 'keys' / 'rec.key'} to a safe place.")
+
+    _ask(home, "rotate", as_json, show, asked)
 
 
 @app.command()

@@ -5,22 +5,32 @@ everything that the manifest claims. After the transfer: a worker that opens the
 first lie ends it; the refusal names stage, reasons and who answers for it. A holder that
 hands on what is badly signed answers for that itself; the publisher answers for what it
 signed. Pure but for the facts it is given; it opens no tensor and writes nothing.
+
+The publisher's keys are those in force at the place of its publish entry, as our mirror of its
+log shows them. A signature that we cannot read is no lie while that mirror ends before it
+(`Behind`). What a key signed that was revoked since is turned down, and nobody answers for it:
+it may have been handed on in good faith.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import envelope, proof
+from konsil.protocol import checkpoint, envelope, proof
+from konsil.protocol import note as notes
 from konsil.protocol.artifact import Artifact, open_sealed
 from konsil.protocol.digest import sha256
-from konsil.protocol.errors import RemoteError
+from konsil.protocol.errors import RemoteError, SignatureRefused, UnreachableError
+from konsil.protocol.keyring import Keyring
 from konsil.protocol.proof import Published
 from konsil.trust import gate
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from konsil.node.learning.shelf import Shelf
     from konsil.node.learning.worker_messages import Opened
     from konsil.node.roster import Roster
@@ -49,6 +59,29 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     published: Published
 
 
+class Behind(Exception):
+    """A signature that nobody can judge before more of the publisher's log is mirrored."""
+
+
+async def judge(look: Callable[[], Admitted], catch_up: Callable[[], Awaitable[None]]) -> Admitted:
+    """What `look` admits, once `catch_up` mirrored the publisher's log if that is needed.
+
+    Raises `Refusal`, `UnreachableError` while the publisher does not show its log so far, what
+    `catch_up` raises, and a `RemoteError` for what nobody answers for.
+    """
+    try:
+        return look()
+    except Behind as behind:
+        try:
+            await catch_up()
+        except RemoteError as error:
+            raise UnreachableError(f"{behind}: {error.message}") from error
+    try:
+        return look()
+    except Behind as behind:
+        raise UnreachableError(f"{behind}: its log is not shown so far") from behind
+
+
 def admit(
     head: Head,
     sealed: bytes,
@@ -56,29 +89,94 @@ def admit(
     *,
     holder: str,
     roster: Roster,
+    mirrored: int,
     shelf: Shelf,
     opened: Opened,
     limits: Limits,
 ) -> Admitted:
-    """The artifact in an offer for `head` that `holder` (a node id) made. Raises `Refusal`."""
-    author = roster.author(head.publisher)
-    if author is None or sha256(sealed) != head.env:
+    """The artifact in an offer for `head` that `holder` (a node id) made.
+
+    `mirrored` is how many entries of the publisher's log we hold. Raises `Refusal`, `Behind`,
+    and `SignatureRefused` for what a key signed that was revoked since.
+    """
+    ring = roster.keyring(head.publisher)
+    if ring is None or sha256(sealed) != head.env:
         raise Refusal("offer", ("signature",), holder)
     try:
-        artifact = open_sealed(envelope.unpack(sealed, limits=limits), author.keys["art"])
+        published = _published(proven, ring, limits)
+    except _Unreadable as unreadable:
+        _turn_down(unreadable, mirrored)
+        # The proof is no part of what the publisher signed here, so whoever brought it answers.
+        raise Refusal("offer", ("unlogged",), holder) from unreadable
+    except RemoteError as error:
+        raise Refusal("offer", ("unlogged",), holder) from error
+    try:
+        artifact = _artifact(sealed, ring, published.entry.n, limits)
+    except _Unreadable as unreadable:
+        _turn_down(unreadable, mirrored)
+        raise Refusal("offer", (SignatureRefused.code,), holder) from unreadable
     except RemoteError as error:
         raise Refusal("offer", (error.code,), holder) from error
     if artifact.publisher != head.publisher:
         raise Refusal("offer", ("publisher",), holder)
-    try:
-        published = proof.open_published(proven, author, limits=limits)
-    except RemoteError as error:
-        # The proof is no part of what the publisher signed here, so whoever brought it answers.
-        raise Refusal("offer", ("unlogged",), holder) from error
     reasons = gate.refusals(_facts(head, artifact, published.body, roster, shelf, opened, limits))
     if reasons:
         raise Refusal("manifest", reasons, head.publisher)
     return Admitted(artifact=artifact, envelope=sealed, proof=proven, published=published)
+
+
+class _Unreadable(Exception):
+    """Signed for a position of the publisher's log by no key that we know to sign there."""
+
+    def __init__(self, position: int, void: SignatureRefused | None) -> None:
+        super().__init__(f"a signature for entry {position} of the publisher's log")
+        self.position = position
+        self.void = void
+        """Why it is void, if it is one of a key that was revoked."""
+
+
+def _turn_down(unreadable: _Unreadable, mirrored: int) -> None:
+    """Raise unless a signature that does not count is somebody's fault."""
+    if unreadable.position > mirrored:
+        raise Behind(str(unreadable))
+    if unreadable.void is not None:
+        raise unreadable.void
+
+
+def _published(proven: bytes, ring: Keyring, limits: Limits) -> Published:
+    """The publish entry in a proof. Raises `_Unreadable`, or a `RemoteError`."""
+    note = proof.decode(proven, limits=limits).checkpoint
+    try:
+        return proof.open_published_with(proven, partial(ring.open_checkpoint, limits=limits))
+    except SignatureRefused as error:
+        void = _void(error, lambda: _forgiving(ring).open_checkpoint(note))
+        size = checkpoint.from_text(notes.parse(note, limits=limits)[0]).size
+        raise _Unreadable(size, void) from error
+
+
+def _artifact(sealed: bytes, ring: Keyring, index: int, limits: Limits) -> Artifact:
+    """The artifact published at `index`. Raises `_Unreadable`, or a `RemoteError`."""
+    packed = envelope.unpack(sealed, limits=limits)
+    try:
+        return open_sealed(packed, ring.at("art", index))
+    except SignatureRefused as error:
+        old = _forgiving(ring).at("art", index)
+        raise _Unreadable(index, _void(error, lambda: open_sealed(packed, old))) from error
+
+
+def _void(error: SignatureRefused, again: Callable[[], object]) -> SignatureRefused | None:
+    """The error, if nothing but a revocation is its reason: `again` does not know of any."""
+    try:
+        again()
+    except RemoteError:
+        return None
+    return error
+
+
+def _forgiving(ring: Keyring) -> Keyring:
+    """The keys as if none had been revoked, only replaced."""
+    periods = (msgspec.structs.replace(period, void_from=None) for period in ring.periods)
+    return Keyring(author=ring.author, periods=tuple(periods))
 
 
 def _facts(

@@ -5,7 +5,10 @@ mirror what it signs for first, and the new state is durable before our signatur
 our neighbours sign stands together under our own newest checkpoint in `ledger/cosigned`.
 
 A cosigned checkpoint is therefore one whose entries somebody else holds. Nothing of ours is
-released under another: what nobody holds, nobody must know that we signed. Times in seconds.
+released under another: what nobody holds, nobody must know that we signed.
+
+A witness may cosign with a key that only its newest entries bring: then its log is mirrored
+first, and where that fails it is asked again once it is. Times in seconds.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from konsil.node.exchange.asking import BROKEN, Line
+from konsil.node.exchange.errands import Errands
 from konsil.node.store.durable import replace
 from konsil.node.transports.transport import WITNESS_PROTOCOL
-from konsil.protocol import cosignature, witness
+from konsil.protocol import checkpoint, cosignature, witness
+from konsil.protocol import note as notes
 from konsil.protocol.cosignature import WitnessKey
 from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.witness import COSIGNED, Request
@@ -50,7 +55,7 @@ class Cosigning:
         chronicle: Chronicle,
         watch: Watch,
         neighbours: Callable[[], Iterable[Member]],
-        key: SigningKey,
+        key: Callable[[], SigningKey],
         mirror: Callable[[Member], Awaitable[None]],
         expose: Expose,
         on_vouched: Callable[[], None],
@@ -76,9 +81,9 @@ class Cosigning:
         """How many of our entries somebody else holds and vouches for."""
         self.vouched_note: bytes | None = None
         self._vouched: dict[str, int] = {}
-        self._asking: set[str] = set()
-        self._due: dict[str, Member] = {}
-        self._news = trio.Event()
+        self._errands = Errands(self._ask)
+        self._refused: set[str] = set()
+        """Who did not vouch for us when we asked last, as far as we could read."""
         self._cosigned = b""
         self._collecting = trio.Lock()
 
@@ -107,39 +112,35 @@ class Cosigning:
         author = self._roster.author(member.node)
         known = author is not None and self._watch.exposed(member.node) is None
         readers = {author.origin: self._watch.reader(member.node)} if author and known else {}
-        who = Witness(name=self._origin(self._roster.me.node), key=self._key, readers=readers)
+        who = Witness(name=self._origin(self._roster.me.node), key=self._key(), readers=readers)
         return witnessing.answer(data, who, self._watch, self._clock_s, limits=self._limits)
 
     def stir(self) -> None:
         """Our log grew, or a neighbour came: somebody can vouch for more."""
-        self._due.update((member.node, member) for member in self._neighbours())
-        self._news.set()
+        for member in self._neighbours():
+            self._errands.stir(member)
+
+    def mirrored(self, member: Member) -> None:
+        """More of a member's log is held: what it signed may be readable now."""
+        if member.node in self._refused:
+            self._errands.stir(member)
 
     async def run(self) -> None:
         """Have the neighbours vouch for whatever we sign, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                await self._news.wait()
-                self._news = trio.Event()
-                for member in [*self._due.values()]:
-                    if member.node not in self._asking:
-                        del self._due[member.node]
-                        self._asking.add(member.node)
-                        nursery.start_soon(self._ask, member)
+        await self._errands.run()
 
     async def _ask(self, member: Member) -> None:
         """Have one neighbour vouch for all that is durable now, unless it does."""
         try:
             if self._vouched.get(member.node, 0) < self._chronicle.size:
                 await self._submit(member)
+            self._refused.discard(member.node)
         except RemoteError as error:
+            self._refused.add(member.node)
             self._log.warning("cosigning.refused", peer=member.name, reason=error.message)
         except BROKEN as error:
+            self._refused.add(member.node)
             self._log.debug("cosigning.broken", peer=member.name, reason=repr(error))
-        finally:
-            self._asking.discard(member.node)
-            if member.node in self._due:
-                self._news.set()
 
     async def _submit(self, member: Member) -> None:
         """Ask a neighbour to vouch for a checkpoint over all that is durable.
@@ -156,8 +157,10 @@ class Cosigning:
             return  # it vouches for more already, in answer to another request of ours
         if said.status != COSIGNED:
             raise ManifestRefused(f"{member.name} does not cosign {size} entries: {said.status}")
-        async with self._collecting:
-            await trio.to_thread.run_sync(self._collect, note, said.body, member)
+        if not await self._collected(note, said.body, member):
+            await self._mirror(member)
+            if not await self._collected(note, said.body, member):
+                raise ManifestRefused(f"{member.name} says that it cosigned, and did not")
         self._vouched[member.node] = size
         if size > self.vouched:
             self.vouched, self.vouched_note = size, note
@@ -169,22 +172,41 @@ class Cosigning:
         told = await self._lines.ask(member.peer, WITNESS_PROTOCOL, data)
         return witness.decode_response(told, limits=self._limits)
 
-    def _collect(self, note: bytes, lines: bytes, member: Member) -> None:
+    async def _collected(self, note: bytes, lines: bytes, member: Member) -> bool:
+        async with self._collecting:
+            return await trio.to_thread.run_sync(self._collect, note, lines, member)
+
+    def _collect(self, note: bytes, lines: bytes, member: Member) -> bool:
         """Put cosignatures under our checkpoint; those under an older one are given up.
 
-        Raises `ManifestRefused` when `member` itself is not among those who signed.
+        False, and nothing is changed, when no key of `member` that we know is among those who
+        signed.
         """
-        same = self._cosigned.split(b"\n\n")[0] == note.split(b"\n\n")[0]
-        base = self._cosigned if same else note
+        text = note.split(b"\n\n")[0]
+        base = self._cosigned if self._cosigned.split(b"\n\n")[0] == text else note
         merged = cosignature.merge(base, lines, self._witnesses(), limits=self._limits)
         if self._origin(member.node) not in cosignature.seen_by(merged, self._witnesses()):
-            raise ManifestRefused(f"{member.name} says that it cosigned, and did not")
+            return False
+        if _size(note) < _size(self._cosigned):
+            return True  # it came late: more is cosigned by now
         replace(self._chronicle.folder / COSIGNED_FILE, merged)
         self._cosigned = merged
+        return True
 
     def _witnesses(self) -> list[WitnessKey]:
-        authors = [self._roster.author(member.node) for member in self._roster]
-        return [WitnessKey(one.origin, one.keys["wit"]) for one in authors if one is not None]
+        """Every key under which a member ever cosigned, as far as its log is mirrored."""
+        rings = [self._roster.keyring(member.node) for member in self._roster]
+        return [
+            WitnessKey(ring.author.origin, key)
+            for ring in rings
+            if ring is not None
+            for key in ring.witness_keys()
+        ]
 
     def _origin(self, node: str) -> str:
         return f"{self._roster.consortium}/{node}"
+
+
+def _size(note: bytes) -> int:
+    """What a checkpoint of ours signs for; nothing for none."""
+    return checkpoint.from_text(notes.parse(note)[0]).size if note else 0

@@ -2,7 +2,8 @@
 
 A fork proof exposes its log for good: it goes into the ledger, where it convinces any stranger,
 and the peer is in quarantine until a person acts. An answer that is owed makes a peer suspect
-until it comes; that is no proof of anything, and costs nothing. Times in seconds.
+until it comes, over restarts too: whoever was suspect is cleared by an answer, never by our own
+forgetting what was owed. That is no proof of anything, and costs nothing. Times in seconds.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ class Exposure:
         self._log = log
         self._exposed: set[str] = set()
         self._suspect: set[str] = set()
+        # Of these the ledger knows that they owe, but nobody here knows what: how much of
+        # their logs we held then.
+        self._unknown: dict[str, int] = {}
         words: dict[str, str | None] = {}
         for entry in journal.entries():
             body = entry.b
@@ -66,6 +70,8 @@ class Exposure:
         for node in words:
             if words[node] == "quarantined":
                 learner.memory.operate(node, words[node])
+        for node in self._suspect:
+            self._unknown[node] = watch.kept(node).size
 
     def _recall(self, body: PeerExposed, journal: Journal) -> None:
         """Take a fork proof of our own log up again; what is lost of it has to be met again."""
@@ -102,10 +108,26 @@ class Exposure:
         """Write down who owes an answer, and who gave it after all, until cancelled."""
         while True:
             await trio.sleep(LOOK_EVERY_S)
+            for node, proof in self._watch.forks().items():
+                await self.expose(node, proof)  # a stop may have come before it was written down
             for node, owes in self._watch.suspects(self._clock_s()).items():
-                if owes and node not in self._suspect:
-                    self._suspect.add(node)
-                    await self._chronicle.append(PeerSuspect(node=node, kind=OWES, evidence=None))
-                elif not owes and node in self._suspect:
-                    self._suspect.discard(node)
-                    await self._chronicle.append(PeerClear(node=node, kind=OWES, evidence=None))
+                await self._note(node, owes=owes)
+
+    async def _note(self, node: str, *, owes: bool) -> None:
+        """Write down what changed about one node."""
+        if owes:
+            self._unknown.pop(node, None)
+            if node not in self._suspect:
+                self._suspect.add(node)
+                await self._chronicle.append(PeerSuspect(node=node, kind=OWES, evidence=None))
+        elif node in self._suspect and self._answered(node):
+            self._suspect.discard(node)
+            await self._chronicle.append(PeerClear(node=node, kind=OWES, evidence=None))
+
+    def _answered(self, node: str) -> bool:
+        """Whether a suspect that owes nothing any more has shown something since it did.
+
+        What we hold of a log grows only by entries that lead on, from what we held, to a root
+        that it signed.
+        """
+        return node not in self._unknown or self._watch.kept(node).size > self._unknown[node]

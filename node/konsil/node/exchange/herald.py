@@ -2,8 +2,10 @@
 
 GossipSub floods it; it is small, and losing it costs time only, since every link tells its
 heads too. Only what the author says of its own artifacts is taken, and only under its own
-signature; how often an author may speak is bounded by the transport. While the transport
-does not run, what is to be said waits, and then the newest is said. Times in seconds.
+signature, with the `art` key that our mirror of its log ends with; under another key it says
+that we should look at that log. How often an author may speak is bounded by the transport. While
+the transport does not run, what is to be said waits, and then the newest is said. Times in
+seconds.
 """
 
 from __future__ import annotations
@@ -37,14 +39,16 @@ class Herald:
         self,
         transport: Transport,
         roster: Roster,
-        key: SigningKey,
+        key: Callable[[], SigningKey],
         limits: Limits,
         have: Callable[[], Have],
         checkpoint: Callable[[], bytes | None],
         clock_ms: Callable[[], int],
         on_heads: Callable[[Member, Announcement], None],
+        on_unread: Callable[[Member], None],
         log: Log,
     ) -> None:
+        """`on_unread` is told of who announced something under a key that we do not know yet."""
         self._transport = transport
         self._roster = roster
         self._key = key
@@ -53,6 +57,7 @@ class Herald:
         self._checkpoint = checkpoint
         self._clock_ms = clock_ms
         self._on_heads = on_heads
+        self._on_unread = on_unread
         self._log = log
         self._news = trio.Event()
         self._told: tuple[bytes, ...] = ()
@@ -77,7 +82,7 @@ class Herald:
             announcement = self._announcement(checkpoint)
             envs = tuple(head.env for head in announcement.heads)
             if envs and envs != self._told:
-                sealed = envelope.sign(HEADS_TYPE, messages.pack(announcement), self._key)
+                sealed = envelope.sign(HEADS_TYPE, messages.pack(announcement), self._key())
                 try:
                     await self._transport.publish(envelope.pack(sealed))
                 except UnreachableError as error:
@@ -108,12 +113,18 @@ class Herald:
 
     def _take(self, message: GossipMessage) -> None:
         member = self._roster.peer(message.author)
-        author = None if member is None else self._roster.author(member.node)
-        if member is None or author is None:
+        ring = None if member is None else self._roster.keyring(member.node)
+        if member is None or ring is None:
             # Whoever we have not met yet tells us the same at its hello.
             return
+        key = ring.keys["art"]
         sealed = envelope.unpack(message.data, limits=self._limits)
-        payload = envelope.verify(sealed, author.keys["art"], payload_type=HEADS_TYPE)
+        if sealed.signatures[0].keyid != key.key_id:
+            # Its log may say by now that it has another key.
+            self._log.debug("gossip.unread", peer=member.name)
+            self._on_unread(member)
+            return
+        payload = envelope.verify(sealed, key, payload_type=HEADS_TYPE)
         said = messages.unpack(payload, limits=self._limits)
         if not isinstance(said, Announcement) or said.node != member.node:
             raise ManifestRefused(f"{member.name} announced for somebody else")

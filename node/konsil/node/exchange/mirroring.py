@@ -45,7 +45,7 @@ class Mirroring:
         limits: Limits,
         log: Log,
     ) -> None:
-        """`shown` is told of checkpoints that a member showed us."""
+        """`shown` is told of checkpoints that a member showed us and that are news."""
         self._roster = roster
         self._journal = journal
         self._watch = watch
@@ -63,7 +63,9 @@ class Mirroring:
                 told = await trio.to_thread.run_sync(self._answer, question, member.node)
                 await line.answer(mirror.pack(told))
                 if isinstance(question, Seen):
-                    self._shown(member, question.notes)
+                    # Whoever visits us and knows no more than we do has us visit nobody.
+                    news = await trio.to_thread.run_sync(self._watch.news, question.notes)
+                    self._shown(member, news)
         except RemoteError as error:
             self._log.warning("mirror.refused", peer=peer, reason=error.message)
         except BROKEN as error:
@@ -105,7 +107,7 @@ class Mirroring:
         return Page(
             note=kept.newest,
             held=kept.mirrored,
-            size=kept.size,
+            size=kept.size if kept.mirrored else 0,
             first=question.first,
             frames=mirror.page(leaves),
         )

@@ -58,7 +58,7 @@ _BROKEN = (
 )
 """How a transfer ends whose other end, or whose way there, is lost."""
 
-Admit = Callable[[Head, bytes, bytes, str], Admitted]
+Admit = Callable[[Head, bytes, bytes, str], Awaitable[Admitted]]
 Taken = Callable[[Head, Admitted, Path], Awaitable[None]]
 
 
@@ -268,7 +268,7 @@ class Pulls:
                     raise EOFError("the holder closed the stream")
                 for event in machine.receive(data):
                     if isinstance(event, OfferReceived):
-                        admitted = self._admit(head, event.envelope, event.proof, holder)
+                        admitted = await self._admit(head, event.envelope, event.proof, holder)
                         first = spool.resume(admitted.artifact)
                         self._log.info("pull.begin", env=head.env.hex(), first=first)
                         await _send(stream, machine.accept(admitted.artifact, first=first))

@@ -6,8 +6,8 @@ checkpoint of ours that it knows. Nothing but our own signature counts: a peer c
 us up with a size that it cannot show, nor hide from us what another one shows.
 
 - nobody shows more than we hold: go on;
-- somebody shows more: take the missing leaves from whoever holds them, under our own signed
-  root; bodies that were only ours are lost, and the log says so (`node.boot`);
+- somebody shows more: take the missing leaves from whoever holds them (`regaining`), under our
+  own signed root; bodies that nobody shows are lost, and the log says so (`node.boot`);
 - somebody shows another history: stop (exit 3), nothing is signed.
 
 Times in seconds.
@@ -15,23 +15,16 @@ Times in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from konsil.node.exchange.asking import BROKEN
-from konsil.node.transports.transport import MIRROR_PROTOCOL
-from konsil.protocol import merkle, mirror
-from konsil.protocol.errors import (
-    EncodingRefused,
-    ManifestRefused,
-    RemoteError,
-    VerificationError,
-)
-from konsil.protocol.mirror import Ask, Leaf, Page, Prove, Proven
+from konsil.node.exchange.regaining import Regaining, lost_bodies, other_history
+from konsil.node.learning.learner import LOOK_AT
+from konsil.protocol import checkpoint, note
+from konsil.protocol.errors import RemoteError, SignatureRefused
 from konsil.protocol.node_bodies import PeerSize, Span
 
 if TYPE_CHECKING:
@@ -44,12 +37,14 @@ if TYPE_CHECKING:
     from konsil.protocol.limits import Limits
     from konsil.protocol.members import Member
 
-Asking = Callable[[bytes], Awaitable[bytes]]
-"""Sends a question and gives the answer."""
 LOOK_S = 0.05
 SECOND_OPINION_S = 1.0
 """How long a second neighbour is waited for once one has answered."""
 AGAIN_S = 1.0
+TELL_S = 10.0
+"""Nobody has vouched for so long: time to tell a person."""
+SPANS = 1024
+"""Spans of lost entries that one `node.boot` has room for; more of them take more entries."""
 
 
 class Vouched(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,55 +67,79 @@ class Vouching:
         log: Log,
     ) -> None:
         self._transport = transport
-        self._lines = lines
         self._roster = roster
         self._journal = journal
         self._limits = limits
         self._log = log
+        self._regaining = Regaining(lines, roster.me.node, journal, limits, log)
         self._said: dict[str, int] = {}
         self._floor = journal.cosigned_size
-        self._lost: list[Span] = []
         self._owed = 0
+        # Who shows what we cannot read yet: the key may stand in entries that we lack.
+        self._unread: dict[str, bool] = {}
 
     async def run(self, neighbours: int, patience_s: float) -> Vouched:
         """Ask until somebody vouches for us, and a little longer; at most `patience_s`.
 
-        Raises `VerificationError` when a peer shows a history of ours that is not ours, and
-        `StorageError`.
+        Raises `VerificationError` when a peer shows a history of ours that is not ours,
+        `ConfigError` when what comes back needs a key that is not at hand, and `StorageError`.
         """
         with trio.move_on_after(patience_s):
-            enough = min(2, neighbours)
-            deadline = float("inf")
-            while self._heard() < enough and trio.current_time() < deadline:
-                await self._round()
-                if self._heard() and deadline == float("inf"):
-                    deadline = trio.current_time() + SECOND_OPINION_S
-                await trio.sleep(LOOK_S)
-        await self._catch_up()
+            await self._listen(min(2, neighbours))
+            while any(self._unread.values()):
+                await self._catch_up(neighbours)
+                await self._listen(min(2, neighbours))
+        await self._catch_up(neighbours)
         if not self._said and neighbours:
             self._log.warning("ledger.unvouched", patience_s=patience_s)
         peers = [PeerSize(node=node, size=size) for node, size in sorted(self._said.items())]
-        return Vouched(peers=peers, lost=self._lost)
+        # Told by the log itself, so that a stop between taking back and saying so is no harm.
+        lost = await trio.to_thread.run_sync(lost_bodies, self._journal)
+        return Vouched(peers=peers, lost=lost)
+
+    async def _listen(self, enough: int) -> None:
+        """Ask until so many have answered, or one has and a little time has passed."""
+        deadline, tell_at = float("inf"), trio.current_time() + TELL_S
+        while self._heard() < enough and trio.current_time() < deadline:
+            await self._round()
+            if not self._heard() and trio.current_time() > tell_at:
+                tell_at = float("inf")
+                self._log.warning("ledger.waiting", hint=LOOK_AT)
+            if self._heard() and deadline == float("inf"):
+                deadline = trio.current_time() + SECOND_OPINION_S
+            await trio.sleep(LOOK_S)
 
     def _heard(self) -> int:
-        """Neighbours that know at least what was cosigned; others cannot vouch for us."""
-        return sum(size >= self._floor for size in self._said.values())
+        """Neighbours that know at least what was cosigned, since others cannot vouch for us,
+        and those that show what we have yet to learn to read."""
+        known = sum(size >= self._floor for size in self._said.values())
+        return known + sum(self._unread.values())
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, neighbours: int) -> None:
         """Do not go on while less is here than we signed for."""
         told = False
-        while self._journal.size < self._owed:
+        while self._journal.size < self._owed or any(self._unread.values()):
+            # Tried once: whoever shows what nobody can read must not hold us up for ever.
+            self._unread = dict.fromkeys(self._unread, False)
+            await self._regaining.run(self._reachable, neighbours)
+            if self._journal.size >= self._owed:
+                continue
             if not told:
                 self._log.error("ledger.behind", here=self._journal.size, signed=self._owed)
                 told = True
             await trio.sleep(AGAIN_S)
             self._said.clear()
             await self._round()
+        if not self._said:
+            await self._round()  # what came back may say how to read them
+
+    def _reachable(self) -> list[Member]:
+        members = (self._roster.peer(peer) for peer in sorted(self._transport.connected()))
+        return [member for member in members if member is not None]
 
     async def _round(self) -> None:
-        for peer in self._transport.connected():
-            member = self._roster.peer(peer)
-            if member is not None and self._said.get(member.node, -1) < self._floor:
+        for member in self._reachable():
+            if self._said.get(member.node, -1) < self._floor:
                 try:
                     await self._ask(member)
                 except RemoteError as error:
@@ -129,85 +148,24 @@ class Vouching:
                     self._log.debug("vouching.broken", peer=member.name, reason=repr(error))
 
     async def _ask(self, member: Member) -> None:
-        """One neighbour's answer; with it, if it holds more than we do, our missing leaves."""
-        ask = partial(self._lines.ask, member.peer, MIRROR_PROTOCOL)
-        page = await self._page(ask, self._journal.size)
-        newest = self._head(page.note)
-        if newest is not None:
-            self._hold_against(newest, page.note, member)
-        held = self._head(page.held)
-        if held is not None and held.size > self._journal.size:
-            await self._take(ask, page, held, member)
+        """What one neighbour knows of our log, held against what is here."""
+        page = await self._regaining.page(member, self._journal.size)
+        try:
+            shown = [data for data in (page.note, page.held) if data]
+            heads = {data: self._journal.open_checkpoint(data) for data in shown}
+        except SignatureRefused:
+            stated = checkpoint.from_text(note.parse(page.held, limits=self._limits)[0])
+            if stated.size > self._journal.size:
+                self._unread.setdefault(member.node, True)
+            raise
+        for data, head in heads.items():
+            self._hold_against(head, data, member)
         # What it mirrors it may believe a moment later.
-        self._said[member.node] = max((one.size for one in (newest, held) if one), default=0)
+        self._said[member.node] = max((head.size for head in heads.values()), default=0)
 
-    async def _page(self, ask: Asking, first: int) -> Page:
-        question = mirror.pack(Ask(node=self._roster.me.node, first=first))
-        answer = mirror.read_answer(await ask(question), limits=self._limits)
-        if not isinstance(answer, Page) or answer.first != first:
-            raise EncodingRefused("another answer than was asked for")
-        return answer
-
-    def _head(self, note: bytes) -> Checkpoint | None:
-        """A checkpoint of ours that a peer shows; None for none. Raises a `RemoteError`."""
-        return self._journal.open_checkpoint(note) if note else None
-
-    async def _other_history(
-        self, ask: Asking, size: int, held: Checkpoint, member: Member
-    ) -> None:
-        """Raises `VerificationError` when what we signed for does not go on from what is here."""
-        question = Prove(node=self._roster.me.node, old=size, size=held.size)
-        told = mirror.read_answer(await ask(mirror.pack(question)), limits=self._limits)
-        if not isinstance(told, Proven) or told.root is None:
-            return
-        merkle.verify_consistency(size, held.size, told.hashes, told.root, held.root)
-        if told.root != self._journal.root_at(size):
-            raise self._not_these(held, member)
-
-    def _hold_against(self, head: Checkpoint, note: bytes, member: Member) -> None:
+    def _hold_against(self, head: Checkpoint, data: bytes, member: Member) -> None:
         """What we signed for, as a peer remembers it, must be what we hold."""
         self._owed = max(self._owed, head.size)
         if head.size <= self._journal.size and self._journal.root_at(head.size) != head.root:
-            self._log.error("ledger.forked", peer=member.name, note=note.decode())
-            raise self._not_these(head, member)
-
-    def _not_these(self, head: Checkpoint, member: Member) -> VerificationError:
-        return VerificationError(
-            f"{self._journal.folder}: {member.name} holds {head.size} entries that this node signed"
-            " for and that are not these",
-            hint="this copy is not the log that was published: put the newest one back",
-        )
-
-    async def _take(self, ask: Asking, page: Page, held: Checkpoint, member: Member) -> None:
-        """The leaves from our size to `held`, adopted once they lead to its signed root."""
-        first, leaves = page.first, list[Leaf]()
-        while first + len(leaves) < held.size:
-            found = [leaf for _, leaf in mirror.read_page(page.frames, first + len(leaves))]
-            if not found:
-                raise ManifestRefused("a page without a leaf")
-            leaves += found
-            if first + len(leaves) < held.size:
-                page = await self._page(ask, first + len(leaves))
-        leaves = leaves[: held.size - first]
-        try:
-            await trio.to_thread.run_sync(self._journal.adopt, leaves, held)
-        except ManifestRefused:
-            await self._other_history(ask, first, held, member)
-            raise
-        lost = _spans([first + at for at, leaf in enumerate(leaves) if leaf.entry is None])
-        self._lost += lost
-        missing = sum(span.last - span.first + 1 for span in lost)
-        self._log.warning(
-            "ledger.restored", peer=member.name, entries=len(leaves), without_body=missing
-        )
-
-
-def _spans(indices: list[int]) -> list[Span]:
-    """Consecutive numbers as spans."""
-    found: list[Span] = []
-    for index in indices:
-        if found and found[-1].last == index - 1:
-            found[-1] = Span(first=found[-1].first, last=index)
-        else:
-            found.append(Span(first=index, last=index))
-    return found
+            self._log.error("ledger.forked", peer=member.name, note=data.decode())
+            raise other_history(self._journal, member, head)

@@ -2,7 +2,9 @@
 
 There is no network-wide round. A round ends its wait when every live neighbour has delivered
 something new, or when patience ends; a node without any live neighbour waits for one. A
-neighbour that was silent for a round is not waited for again until it delivers. A task that
+neighbour that was silent for a round is not waited for again until it delivers. Where rounds are
+counted, none begins while nobody is linked: whoever starts before all others, or is cut off,
+would use them up alone. A task that
 fails costs the round; three failures in a row stop the learning, never the node.
 
 Order that a crash cannot break: blobs are durable before the entry that names them, and the
@@ -46,6 +48,11 @@ if TYPE_CHECKING:
 FAILURES = 3
 RETRY_S = 1.0
 ANYBODY = ""
+LOOK_AT = (
+    "are the other nodes running, is the member list the same everywhere, are the addresses in it"
+    " right, and does a firewall let them through?"
+)
+"""What to check when nobody is linked."""
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +110,8 @@ class Learner:
         log: Log,
     ) -> None:
         self.phase = "starting"
+        self.since = 0.0
+        """When the phase began, on trio's clock."""
         self.task_error: str | None = None
         self.metrics: dict[str, float] = {}
         self.opened: Opened | None = None
@@ -122,15 +131,23 @@ class Learner:
         self._neighbours = neighbours
         self._log = log
         # One artifact at a time: two at once would take the same sequence number.
-        self._publishing = trio.Lock()
+        self.publishing = trio.Lock()
 
     @property
     def learning(self) -> bool:
         """Whether more artifacts will come from this node."""
         return self.phase not in ("idle", "failed")
 
-    async def run(self, linked: trio.Event) -> None:
-        """Open the task, wait for `linked` (or patience), then run all rounds."""
+    @property
+    def awaited(self) -> set[str]:
+        """The nodes whose next artifact the round is waiting for; nobody in any other phase."""
+        return self._missing() - {ANYBODY} if self.phase == "waiting" else set()
+
+    async def run(self, linked: trio.Event, *, solitary: bool = False) -> None:
+        """Open the task, wait for `linked` (or patience), then run all rounds.
+
+        A `solitary` node has no neighbours that could ever be linked.
+        """
         if not await self._persist(self._open):
             return
         self._enter("connecting")
@@ -138,16 +155,25 @@ class Learner:
             await linked.wait()
         rounds = self._config.training.rounds
         while rounds == 0 or self.memory.round < rounds or self.memory.pending:
+            if rounds and not solitary and not self.memory.pending:
+                await self._company()
             if not await self._persist(self._round):
                 return
             await trio.sleep(self._config.training.pause_s)
         self._enter("idle")
 
+    async def _company(self) -> None:
+        """Wait until somebody is linked, however long that takes."""
+        if not self._neighbours():
+            self._enter("connecting")
+            self._log.warning("learner.alone", round=self.memory.round, hint=LOOK_AT)
+            await self.arrivals.wait(lambda: set() if self._neighbours() else {ANYBODY}, math.inf)
+
     async def publish_now(self) -> Held:
         """Publish the current model again, on an operator's word."""
         if self.opened is None or self.memory.model is None:
             raise TaskError("there is no model yet", hint="wait for the first round")
-        async with self._publishing:
+        async with self.publishing:
             release = self.memory.model
             entry = await self._press.prepare(
                 release, self.opened, self.memory, parents=(self.memory.base or release,)
@@ -155,7 +181,7 @@ class Learner:
             return await self._issue(entry)
 
     def _enter(self, phase: str) -> None:
-        self.phase = phase
+        self.phase, self.since = phase, trio.current_time()
         self._log.info("phase", phase=phase, round=self.memory.round)
         self._press.tell()
 
@@ -220,7 +246,7 @@ class Learner:
         self._log.info("train.begin", round=number)
         trained = await self._trainer.ask(Train(model=before, round=number), Trained)
         self._log.info("train.end", round=number, loss=trained.loss)
-        async with self._publishing:
+        async with self.publishing:
             entry = await self._press.prepare(
                 trained.release, opened, memory, parents=(before,), number=number
             )

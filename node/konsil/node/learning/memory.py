@@ -20,6 +20,7 @@ from konsil.protocol.learning_bodies import (
     ModelTrain,
     TrustUpdate,
 )
+from konsil.protocol.node_bodies import LogRedact
 from konsil.trust import score
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import UNIT_E9
@@ -154,16 +155,51 @@ def granted_e9(record: EvidenceRecord) -> int:
     return record.w_e9 * UNIT_E9 // record.metropolis_e9 if record.metropolis_e9 else 0
 
 
+class _Unread:
+    """How many numbers may have been given out in entries whose bodies are lost.
+
+    Our numbers grow with our log. So a body that is lost in front of a publication that is here
+    had a smaller number, and one behind the last such publication took at most the next one.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._gone: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._gone)
+
+    def read(self, entry: Entry) -> None:
+        """The next entry whose body is here."""
+        self.until(entry.n)
+        self._next = entry.n + 1
+        if isinstance(entry.b, ArtifactPublish):
+            self._gone.clear()
+        elif isinstance(entry.b, LogRedact):
+            self._gone.discard(entry.b.index)  # no publication is ever redacted
+
+    def until(self, size: int) -> None:
+        """No body is here between the last one and entry `size`."""
+        self._gone.update(range(self._next, size))
+
+
 def recall(
-    log: Iterable[Entry], evidence: Callable[[bytes], bytes], has: Callable[[bytes], bool]
+    log: Iterable[Entry],
+    evidence: Callable[[bytes], bytes],
+    has: Callable[[bytes], bool],
+    size: int,
 ) -> Memory:
     """The memory that a ledger's entries tell; `evidence` gives a stored blob by digest.
+
+    `log` are the entries whose bodies are here, of `size` in all. Those that are lost count as
+    publications, so that no number is ever given out twice, whatever a neighbour withheld.
 
     `has` says whether a model is still in the store: a log that came back from peers names
     models that did not, and the node goes on from the newest one that it holds.
     """
-    memory = Memory()
+    memory, unread = Memory(), _Unread()
     for entry in log:
+        unread.read(entry)
         body = entry.b
         if isinstance(body, ModelBase):
             memory.begin(body.model)
@@ -177,6 +213,8 @@ def recall(
             memory.integrate(body.out)
         elif isinstance(body, TrustUpdate):
             _recall_trust(memory, body, evidence)
+    unread.until(size)
+    memory.sequence += len(unread)
     return memory
 
 

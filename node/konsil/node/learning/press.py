@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from konsil.node.roster import Roster
     from konsil.node.store.blobs import BlobStore
     from konsil.node.store.chronicle import Chronicle
-    from konsil.protocol.identity import SigningKey
     from konsil.protocol.limits import Limits
 
 
@@ -58,7 +57,6 @@ class Press:
     def __init__(
         self,
         roster: Roster,
-        key: SigningKey,
         blobs: BlobStore,
         chronicle: Chronicle,
         shelf: Shelf,
@@ -68,7 +66,6 @@ class Press:
     ) -> None:
         self.tell = tell
         self._roster = roster
-        self._key = key
         self._blobs = blobs
         self._chronicle = chronicle
         self._shelf = shelf
@@ -110,7 +107,7 @@ class Press:
             charter=self._roster.charter.hex(),
             knowledge=None,
         )
-        sealed = envelope.pack(seal(artifact, self._key))
+        sealed = envelope.pack(seal(artifact, self._chronicle.key("art")))
         body = ArtifactPublish(
             art=release,
             chunk_root=root,

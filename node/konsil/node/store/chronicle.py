@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from konsil.node.store.journal import Journal, Receipt
     from konsil.protocol.entries import Body
+    from konsil.protocol.identity import SigningKey, VerifyKey
+    from konsil.protocol.keyring import Change
 
 CHECKPOINT_EVERY_S = 1.0
 T = TypeVar("T")
@@ -67,6 +69,19 @@ class Chronicle:
     async def consistency(self, old: int, size: int) -> list[bytes]:
         """The consistency proof between two sizes of the log."""
         return await self._alone(lambda: self._journal.consistency(old, size))
+
+    @property
+    def in_force(self) -> Mapping[str, VerifyKey]:
+        """The public keys in force, by role."""
+        return self._journal.keyring.keys
+
+    def key(self, role: str) -> SigningKey:
+        """Our key in force for `role`."""
+        return self._journal.keys[role]
+
+    async def change_key(self, change: Change) -> Receipt:
+        """Put another key in force, durably. Raises as `Journal.change_key` does."""
+        return await self._alone(lambda: self._journal.change_key(change))
 
     async def prove(self, index: int) -> bytes:
         """A tlog-proof of one entry under a checkpoint that covers it, signed now if needed."""

@@ -74,6 +74,27 @@ def write_all(handle: int, data: bytes, offset: int) -> None:
         view, offset = view[done:], offset + done
 
 
+def write_at(path: Path, data: bytes, offset: int) -> None:
+    """Ends the file at `path` with `data` from `offset` on, durably; makes it when it is missing.
+
+    Raises `StorageError`; then what stood before `offset` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = not path.exists()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.ftruncate(handle, offset)
+            write_all(handle, data, offset)
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+        if fresh:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
 def stage(path: Path, data: bytes) -> Path:
     """Writes a temporary file beside `path`, its content durable, and returns its path.
 

@@ -13,7 +13,7 @@ every entry. Small blobs that entries name (envelopes, proofs, evidence) lie bes
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from konsil.node.store.blobs import BlobStore
@@ -23,25 +23,35 @@ from konsil.node.store.lock import LOCK, take
 from konsil.node.store.recovery import recover
 from konsil.protocol import entries
 from konsil.protocol.entries import NO_CHARTER, Body, Entry
-from konsil.protocol.errors import ConfigError, RemoteError, UsageError
+from konsil.protocol.errors import (
+    ConfigError,
+    KonsilError,
+    RemoteError,
+    UsageError,
+    VerificationError,
+)
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.node_bodies import LogRedact
+from konsil.trust.index import drop, update
 from konsil.trust.layout import COSIGNED
 from konsil.trust.ledger import Ledger
 from konsil.trust.ledger import Receipt as Receipt
 from konsil.trust.redaction import may_be_pruned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.genesis import Author
-    from konsil.protocol.identity import KeySet
+    from konsil.protocol.identity import KeySet, SigningKey
+    from konsil.protocol.keyring import Change, Keyring
     from konsil.protocol.mirror import Leaf
     from konsil.protocol.p256 import P256SigningKey
 
 BLOBS = "blobs"
+INDEXED_AT_A_STOP = 40_000
+"""Entries that one stop adds to the index, which is about a second; the rest waits for the next."""
 
 
 class Journal:
@@ -116,27 +126,33 @@ class Journal:
         limits: Limits = DEFAULT_LIMITS,
         *,
         charter: bytes = NO_CHARTER,
+        following: Mapping[str, SigningKey] | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> Journal:
         """The ledger in `folder`, recovered; see `notices` for what that changed.
 
-        `charter` is the digest that new entries carry, `trace` is told when an append begins
-        and ends. Raises `VerificationError` (see `recover`), `ConfigError` when the keys are
-        not this ledger's, and `StorageError`, also while another process has it open.
+        `charter` is the digest that new entries carry, `following` are keys that a change was
+        about to put in force, `trace` is told when an append begins and ends. Raises
+        `VerificationError` (see `recover`), `ConfigError` when the keys are not this ledger's,
+        and `StorageError`, also while another process has it open.
         """
         with ExitStack() as undo:
             lock = take(folder)
             undo.callback(os.close, lock)
             recovered = recover(folder, limits=limits)
             undo.callback(recovered.store.close)
-            ledger = Ledger(
-                recovered.store,
-                keys=keys,
-                clock=clock,
-                random=random,
-                charter=charter,
-                limits=limits,
-            )
+            try:
+                ledger = Ledger(
+                    recovered.store,
+                    keys=keys,
+                    clock=clock,
+                    random=random,
+                    charter=charter,
+                    limits=limits,
+                    following=following,
+                )
+            except RemoteError as error:
+                raise VerificationError(f"{folder}: {error.message}") from error
             undo.pop_all()
         return cls(folder, lock, recovered.store, ledger, recovered.notices, trace)
 
@@ -144,6 +160,16 @@ class Journal:
     def author(self) -> Author:
         """Who writes this ledger."""
         return self._ledger.author
+
+    @property
+    def keys(self) -> KeySet:
+        """The secret half of the keys in force."""
+        return self._ledger.keys
+
+    @property
+    def keyring(self) -> Keyring:
+        """Every key that this log ever had."""
+        return self._ledger.keyring
 
     @property
     def size(self) -> int:
@@ -204,11 +230,20 @@ class Journal:
         body = LogRedact(index=index, leaf=found.leaf, legal=legal, authority=authority)
         if not any(isinstance(e.b, LogRedact) and e.b.index == index for e in self.entries()):
             self.append([body])
+        drop(self.folder)
         self._store.prune(index)
 
     def sign_checkpoint(self) -> bytes:
         """Signs for every durable entry and moves full bundles out of the tail; the note."""
         return self._ledger.sign_checkpoint()
+
+    def change_key(self, change: Change) -> Receipt:
+        """Puts another key in force, durably. See `Ledger.change_key`."""
+        return self._ledger.change_key(change)
+
+    def check_keys(self) -> None:
+        """Raises `ConfigError` when a key changed that ours is older than. Reads the whole log."""
+        self._ledger.check_keys()
 
     def prove(self, index: int) -> bytes:
         """The tlog-proof@v1 of entry `index` with the entry in it; signs first when needed."""
@@ -222,9 +257,17 @@ class Journal:
         """Takes back entries that others kept, up to a head that we signed. See `Ledger.adopt`."""
         self._ledger.adopt(leaves, head)
 
-    def open_checkpoint(self, note: bytes) -> Checkpoint:
+    def leads(self, leaves: Sequence[Leaf], head: Checkpoint) -> bool:
+        """Whether our entries and then `leaves` have the root of a head."""
+        return self._ledger.leads(leaves, head)
+
+    def open_checkpoint(self, data: bytes) -> Checkpoint:
         """The head in a checkpoint of this log, whoever kept it. Raises a `RemoteError`."""
-        return self._ledger.open_checkpoint(note)
+        return self._ledger.open_checkpoint(data)
+
+    def open_ahead(self, data: bytes, leaves: Sequence[Leaf]) -> Checkpoint:
+        """The head in a checkpoint whose key may stand in `leaves`. See `Ledger.open_ahead`."""
+        return self._ledger.open_ahead(data, leaves)
 
     def root_at(self, size: int) -> bytes:
         """The root over the first `size` entries."""
@@ -242,17 +285,20 @@ class Journal:
         """The entries from `start` on."""
         return self._ledger.entries(start)
 
-    def close(self, *, sign: bool = True) -> None:
+    def close(self, *, sign: bool = True, index: bool = False) -> None:
         """Signs for every entry, closes the files and gives the lock back; once is enough.
 
         Without `sign` nothing is signed: whoever does not know that this is the newest copy
-        of the log must not.
+        of the log must not. With `index` the index is brought up to the log, if that goes.
         """
         if self._lock < 0:
             return
         try:
             if sign:
                 self._ledger.sign_checkpoint()
+            if index:
+                with suppress(KonsilError):
+                    update(self.folder, most=INDEXED_AT_A_STOP)
         finally:
             self._store.close()
             os.close(self._lock)

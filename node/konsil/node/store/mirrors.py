@@ -1,32 +1,56 @@
 """Mirrors: what this node keeps of the logs of others, so that they can be held to their word.
 
-One file a member, frames as in a tail (a body that is withheld has length 0), appended only
-when the leaves lead to a root that the member signed. A mirror that does not agree with its
-signed roots any more is thrown away and asked for again: it is a copy, never the truth.
+One file a member, frames as in a tail (a body that is withheld has length 0). Held are the
+leaves up to the last root that the member signed for. What stands behind them is *taken*: it
+came in a portion, so that no log has to fit into memory and a broken link costs one portion,
+and it counts for nothing until a signed root covers it. A mirror that does not agree with its
+signed roots any more is cut back, and asked for again: it is a copy, never the truth.
 """
 
 from __future__ import annotations
 
-import os
+from array import array
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import storage_error, sync_folder, write_all
-from konsil.protocol import merkle, mirror, tiles
-from konsil.protocol.errors import ManifestRefused, RemoteError
+import msgspec
+
+from konsil.node.store.canopy import Canopy
+from konsil.node.store.durable import storage_error, write_at
+from konsil.protocol import entries, merkle, tiles
+from konsil.protocol.errors import LimitExceeded, ManifestRefused, RemoteError
+from konsil.protocol.merkle import HASH_BYTES
+from konsil.protocol.mirror import Leaf
+from konsil.protocol.tiles import PREFIX_BYTES, WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from konsil.protocol.checkpoint import Checkpoint
-    from konsil.protocol.mirror import Leaf
 
 SUFFIX = ".mirror"
-READ_BYTES = 1 << 20
+MAX_CHANGES = 1_024
+"""Changes of keys that are followed in one log."""
+CHANGES = frozenset({"key.rotate", "key.revoke"})
+READ_BYTES = 1 << 17
+MAX_FRAME_BYTES = PREFIX_BYTES + 0xFFFF + HASH_BYTES
+_WORD = b"key.r"
+"""Both types of change have it in their bytes; what has not is no change of keys."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """An entry that changes a key: its index and its bytes."""
+
+    index: int
+    entry: bytes
 
 
 class Mirror:
-    """What is held of one log: the first `size` leaves, and the bodies that we may see."""
+    """What is held of one log: the first `size` leaves, and the bodies that we may see.
+
+    Whoever uses it from several threads does so under a lock.
+    """
 
     def __init__(self, path: Path, roots: Mapping[int, bytes]) -> None:
         """Opens the file at `path`, or begins one; `roots` are signed roots by log size.
@@ -34,101 +58,153 @@ class Mirror:
         Raises `StorageError`.
         """
         self._path = path
-        self._tree = merkle.Tree()
-        self._offsets: list[int] = []
+        self.tree = Canopy(self._hashes)
+        self.changes: list[Change] = []
+        """The changes of keys in the leaves that are held, and behind them in those taken."""
+        self._starts = array("Q")
+        """Where the frames of each group of 256 begin, in bytes."""
+        self._size = 0
         self._end = 0
         try:
-            data = path.read_bytes() if path.exists() else b""
+            there = path.stat().st_size if path.exists() else 0
+            self._load(there, roots)
         except OSError as error:
             raise storage_error(path, error) from error
-        if not self._load(data, roots):
-            self._tree, self._offsets, self._end = merkle.Tree(), [], 0
-        if self._end < len(data):
-            self._truncate()
+        if self._end < there:
+            write_at(path, b"", self._end)
 
     @property
     def size(self) -> int:
         """How many entries are held."""
-        return self._tree.size
+        return self._size
+
+    @property
+    def taken(self) -> int:
+        """How many entries are in the file, held or not."""
+        return self.tree.size
+
+    @property
+    def disk_bytes(self) -> int:
+        """How much of our disk the mirror takes."""
+        return self._end
 
     def root(self, size: int) -> bytes:
-        """The root over the first `size` entries, which are held."""
-        return self._tree.root(size)
+        """The root over the first `size` entries, which were taken."""
+        return self.tree.root(size)
 
     def consistency(self, old: int, size: int) -> list[bytes]:
-        """The consistency proof between two sizes that are held."""
-        return self._tree.consistency(old, size)
+        """The consistency proof between two sizes that were taken."""
+        return merkle.consistency_proof(self.tree, old, size)
 
-    def leaves(self, first: int) -> Iterator[Leaf]:
-        """The entries from `first` on. Raises `StorageError`."""
-        if first >= self.size:
-            return
+    def leaves(self, first: int, count: int) -> list[Leaf]:
+        """At most `count` of the held entries from `first` on. Raises `StorageError`."""
+        count = min(count, self._size - first)
+        if count <= 0:
+            return []
+        group, skipped = divmod(first, WIDTH)
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offsets[first])
-                data = file.read(mirror.PAGE_BYTES + READ_BYTES)
+            found = islice(self._frames(self._starts[group], self._end), skipped, skipped + count)
+            return [Leaf(entry or None, leaf) for _, entry, leaf in found]
         except OSError as error:
             raise storage_error(self._path, error) from error
-        try:
-            for _, leaf in mirror.read_page(data[: self._end - self._offsets[first]], first):
-                yield leaf
-        except RemoteError:
-            return  # the page was cut at what was read; whoever asks goes on from there
 
-    def extend(self, leaves: Sequence[Leaf], head: Checkpoint) -> None:
-        """Adds leaves that make up `head`, durably.
+    def take(self, leaves: Sequence[Leaf]) -> None:
+        """Adds leaves behind those that were taken, durably; nobody vouches for them yet.
 
-        Raises `ManifestRefused` when they do not lead to its root (nothing is added), and
-        `StorageError`.
+        Raises `LimitExceeded` when the keys of the log change too often, and `StorageError`;
+        then nothing is added.
         """
-        grown = (
-            self.size + len(leaves),
-            merkle.grown_root(self._tree, self.size, (one.leaf for one in leaves)),
-        )
-        if grown != (head.size, head.root):
+        pairs = [(item.entry or b"", item.leaf) for item in leaves]
+        changes = [
+            Change(index, entry) for index, (entry, _) in enumerate(pairs, self.taken)
+            if is_change(entry)
+        ]  # fmt: skip
+        if len(self.changes) + len(changes) > MAX_CHANGES:
+            raise LimitExceeded(f"more than {MAX_CHANGES} changes of keys in one log")
+        write_at(self._path, tiles.frames(pairs), self._end)
+        self.changes += changes
+        for entry, leaf in pairs:
+            self._add(leaf, self._end + PREFIX_BYTES + len(entry) + HASH_BYTES)
+
+    def hold(self, head: Checkpoint) -> None:
+        """What was taken up to `head`, which the log signed, is held from now on.
+
+        Raises `ManifestRefused` when the leaves do not lead there, and `StorageError`.
+        """
+        if not self._size <= head.size <= self.taken or self.root(head.size) != head.root:
             raise ManifestRefused(f"the leaves do not lead to the signed root of {head.size}")
-        frames = [tiles.frame(item.entry or b"", item.leaf) for item in leaves]
-        self._write(b"".join(frames))
-        for item, data in zip(leaves, frames, strict=True):
-            self._tree.append(item.leaf)
-            self._offsets.append(self._end)
-            self._end += len(data)
+        self._size = head.size
 
-    def _write(self, data: bytes) -> None:
+    def drop(self) -> None:
+        """Forgets what was taken and is not held. Raises `StorageError`."""
+        if self.taken == self._size:
+            return
+        group, rest = divmod(self._size, WIDTH)
+        end = self._starts[group]
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not self._path.exists()
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
-            try:
-                write_all(handle, data, self._end)
-                os.fdatasync(handle)
-            finally:
-                os.close(handle)
-            if fresh:
-                sync_folder(self._path.parent)
+            for behind, _, _ in islice(self._frames(end, self._end), rest):
+                end = behind
+            self.tree.cut(self._size)
         except OSError as error:
             raise storage_error(self._path, error) from error
+        write_at(self._path, b"", end)
+        del self._starts[group + (rest > 0) :]
+        self._end = end
+        self.changes = [item for item in self.changes if item.index < self._size]
 
-    def _load(self, data: bytes, roots: Mapping[int, bytes]) -> bool:
-        """Takes the frames up to the last signed size; False when they contradict it."""
-        tree, offsets, end = merkle.Tree(), [0], 0
-        signed = 0
-        try:
-            for behind, leaf in mirror.read_page(data, 0):
-                tree.append(leaf.leaf)
-                offsets.append(behind)
-                if tree.size in roots:
-                    if tree.root() != roots[tree.size]:
-                        return False
-                    signed, end = tree.size, behind
-        except RemoteError:
-            pass  # a torn last frame, or damage: what was signed for before it is still good
-        self._tree = merkle.Tree(tree.node(0, index) for index in range(signed))
-        self._offsets, self._end = offsets[:signed], end
-        return True
+    def forget(self) -> None:
+        """Forgets all of it. Raises `StorageError`."""
+        self._size = 0
+        self.drop()
 
-    def _truncate(self) -> None:
-        try:
-            os.truncate(self._path, self._end)
-        except OSError as error:
-            raise storage_error(self._path, error) from error
+    def _add(self, leaf: bytes, end: int) -> None:
+        if self.tree.size % WIDTH == 0:
+            self._starts.append(self._end)
+        self.tree.append(leaf)
+        self._end = end
+
+    def _load(self, there: int, roots: Mapping[int, bytes]) -> None:
+        """Takes the whole frames of the file, and holds those up to the last root that agrees."""
+        agrees = True
+        for behind, entry, leaf in self._frames(0, there):
+            if entry and merkle.leaf_hash(entry) != leaf:
+                break
+            if is_change(entry):
+                self.changes.append(Change(self.taken, entry))
+            self._add(leaf, behind)
+            if self.taken in roots:
+                agrees = self.root(self.taken) == roots[self.taken]
+                self._size = self.taken if agrees else self._size
+        if not agrees or len(self.changes) > MAX_CHANGES:
+            self.drop()
+
+    def _frames(self, offset: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """(offset behind it, entry, leaf hash) of the whole frames in a part of the file."""
+        if offset >= end:
+            return
+        data, at = b"", 0
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            while offset < end:
+                if len(data) - at < MAX_FRAME_BYTES:
+                    data, at = data[at:] + file.read(READ_BYTES), 0
+                start = at + PREFIX_BYTES
+                stop = start + int.from_bytes(data[at:start], "big")
+                offset += stop + HASH_BYTES - at
+                if stop + HASH_BYTES > len(data):
+                    return
+                at = stop + HASH_BYTES
+                yield offset, data[start:stop], data[stop:at]
+
+    def _hashes(self, group: int) -> list[bytes]:
+        return [leaf for _, _, leaf in islice(self._frames(self._starts[group], self._end), WIDTH)]
+
+
+def is_change(entry: bytes) -> bool:
+    """Whether an entry is one that changes a key, as far as its frame says."""
+    if _WORD not in entry:
+        return False
+    try:
+        return entries.peek(entry).t in CHANGES
+    except RemoteError:
+        return False

@@ -20,8 +20,11 @@ from konsil.node.store.filestore import CHECKPOINT, FileStore, read, read_tile
 from konsil.node.store.tailfile import PREFIX, TailFile
 from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, tiles
-from konsil.protocol.errors import RemoteError, VerificationError
+from konsil.protocol import note as notes
+from konsil.protocol.errors import RemoteError, SignatureRefused, VerificationError
+from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.own_keys import follow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,9 +143,7 @@ def _check_signed(store: FileStore, note: bytes | None, limits: Limits) -> list[
             if store.size > 1:
                 raise VerificationError(f"{path}: is missing, with {store.size} entries")
             return [f"{path}: was never signed; one entry adopted"]
-        head = heads.open_checkpoint(
-            note, origin=author.origin, key=author.keys["log"], only_known=True, limits=limits
-        )
+        head = _signed_head(store, note, Keyring.of(author), limits)
     except RemoteError as error:
         raise VerificationError(f"{path}: {error.message}") from error
     if store.size < head.size:
@@ -154,6 +155,18 @@ def _check_signed(store: FileStore, note: bytes | None, limits: Limits) -> list[
         raise VerificationError(f"{store.folder}: the entries are not those of the checkpoint")
     beyond = store.size - head.size
     return [f"{store.folder}: {beyond} entries after the checkpoint adopted"] if beyond else []
+
+
+def _signed_head(store: FileStore, note: bytes, ring: Keyring, limits: Limits) -> heads.Checkpoint:
+    """The head that the node signed last, under the key that was in force then."""
+    try:
+        return ring.open_checkpoint(note, only_known=True, limits=limits)
+    except SignatureRefused:
+        # Only a log whose keys changed costs a look at every entry. A change behind the
+        # checkpoint does not count: a stop came between the two.
+        size = heads.from_text(notes.parse(note, limits=limits)[0]).size
+        changed = follow(store, ring, limits=limits).before(size)
+        return changed.open_checkpoint(note, only_known=True, limits=limits)
 
 
 def _check_older(store: FileStore, start: int) -> None:

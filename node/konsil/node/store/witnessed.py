@@ -3,22 +3,24 @@
     u16 length ‖ checkpoint note ‖ SHA-256(0x02 ‖ the hash before ‖ note)      32 zero bytes first
 
 The chain shows any change but a cut at the end, which looks like a crash. When the file has
-grown, a start keeps the newest checkpoints of each log only.
+grown, a start keeps of each log only the newest checkpoints, and that up to which it is mirrored.
+What becomes void when a key is revoked, or turns out to be of another history than the one that is
+held, is forgotten: all that stands here of one log is of one history.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import replace, storage_error, sync_folder, write_all
+from konsil.node.store.durable import replace, storage_error, write_at
 from konsil.protocol import checkpoint, note
 from konsil.protocol.errors import RemoteError, VerificationError
-from konsil.protocol.tiles import ZERO_FILL_BYTES
+from konsil.trust.peers import read_record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping
     from pathlib import Path
 
     from konsil.protocol.checkpoint import Checkpoint
@@ -46,8 +48,6 @@ class Witnessed:
         except OSError as error:
             raise storage_error(path, error) from error
         self._load(data)
-        if self._end > COMPACT_BYTES:
-            self._compact()
 
     def heads(self, node: str) -> list[tuple[Checkpoint, bytes]]:
         """The accepted checkpoints of one member's log, oldest first."""
@@ -61,10 +61,10 @@ class Witnessed:
         """
         with self._lock:
             head = checkpoint.from_text(note.parse(data)[0])
-            if head in self._heads.get(_node(head), {}):
+            if head in self._heads.get(checkpoint.node_of(head.origin), {}):
                 return
             frame = self._frame(data)
-            self._write(frame)
+            write_at(self._path, frame, self._end)
             self._take(head, data, frame)
 
     def _frame(self, data: bytes) -> bytes:
@@ -72,59 +72,50 @@ class Witnessed:
         return len(data).to_bytes(PREFIX_BYTES, "big") + data + link
 
     def _take(self, head: Checkpoint, data: bytes, frame: bytes) -> None:
-        self._heads.setdefault(_node(head), {})[head] = data
+        self._heads.setdefault(checkpoint.node_of(head.origin), {})[head] = data
         self._hash = frame[-HASH_BYTES:]
         self._end += len(frame)
 
     def _load(self, data: bytes) -> None:
-        while self._end < len(data):
-            start = self._end + PREFIX_BYTES
-            end = start + int.from_bytes(data[self._end : start], "big") + HASH_BYTES
-            if end > len(data) or not any(data[self._end :]):
-                return  # a write that a crash cut short: nobody was answered
-            body = data[start : end - HASH_BYTES]
-            frame = self._frame(body)
-            try:
-                if frame != data[self._end : end]:
-                    if end == len(data) and data.endswith(bytes(ZERO_FILL_BYTES)):
-                        return  # the size reached the disk, the content did not
-                    raise VerificationError(
-                        f"{self._path}: offset {self._end}: does not follow what stands before it",
-                        hint="put the file back from a backup, or move it away to start afresh",
-                    )
-                self._take(checkpoint.from_text(note.parse(body)[0]), body, frame)
-            except RemoteError as error:
-                raise VerificationError(
-                    f"{self._path}: offset {self._end}: {error.message}",
-                    hint="put the file back from a backup, or move it away to start afresh",
-                ) from error
-
-    def _write(self, frame: bytes) -> None:
+        record = read_record(data)
+        wrong, place = "does not follow what stands before it", record.broken
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not self._path.exists()
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
-            try:
-                os.ftruncate(handle, self._end)
-                write_all(handle, frame, self._end)
-                os.fdatasync(handle)
-            finally:
-                os.close(handle)
-            if fresh:
-                sync_folder(self._path.parent)
-        except OSError as error:
-            raise storage_error(self._path, error) from error
+            for item in record.accepted:
+                head = checkpoint.from_text(note.parse(item.note)[0])
+                self._take(head, item.note, self._frame(item.note))
+        except RemoteError as error:
+            wrong, place = error.message, self._end
+        if place is not None:
+            raise VerificationError(
+                f"{self._path}: offset {place}: {wrong}",
+                hint="put the file back from a backup, or move it away to start afresh",
+            )
 
-    def _compact(self) -> None:
-        kept = {node: dict(list(heads.items())[-KEPT:]) for node, heads in self._heads.items()}
-        self._heads, self._hash, self._end = {}, bytes(HASH_BYTES), 0
+    def compact(self, mirrored: Mapping[str, int]) -> None:
+        """Forget old checkpoints if the file has grown; `mirrored` are sizes by node.
+
+        Raises `StorageError`.
+        """
+        with self._lock:
+            if self._end <= COMPACT_BYTES:
+                return
+            newest = {head for heads in self._heads.values() for head in list(heads)[-KEPT:]}
+            self._rewrite(
+                lambda node, head: head in newest or head.size == mirrored.get(node),
+            )
+
+    def forget(self, node: str, heads: Container[Checkpoint]) -> None:
+        """Accept these checkpoints of a log no more, durably. Raises `StorageError`."""
+        with self._lock:
+            if any(head in heads for head in self._heads.get(node, {})):
+                self._rewrite(lambda found, head: found != node or head not in heads)
+
+    def _rewrite(self, good: Callable[[str, Checkpoint], bool]) -> None:
+        known, self._heads, self._hash, self._end = self._heads, {}, bytes(HASH_BYTES), 0
         frames = []
-        for heads in kept.values():
+        for node, heads in known.items():
             for head, data in heads.items():
-                frames.append(self._frame(data))
-                self._take(head, data, frames[-1])
+                if good(node, head):
+                    frames.append(self._frame(data))
+                    self._take(head, data, frames[-1])
         replace(self._path, b"".join(frames))
-
-
-def _node(head: Checkpoint) -> str:
-    return head.origin.rpartition("/")[2]

@@ -21,6 +21,6 @@ def to_tlog_proof(home: Path, index: int, *, limits: Limits = FILE_LIMITS) -> by
     """The proof of entry `index` of a home's ledger, with the entry in it.
 
     Raises `IncompleteError` when there is no such entry, no signature covers it yet, or it
-    cannot be read, `VerificationError` naming what was changed, `ConfigError`, `StorageError`.
+    cannot be read, `VerificationError` naming what was changed, `UsageError`, `StorageError`.
     """
     return prove(home, str(index), limits=limits).data

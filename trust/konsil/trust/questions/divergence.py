@@ -84,7 +84,7 @@ def diff(home: Path, other: Path, *, limits: Limits = DEFAULT_LIMITS) -> Diverge
 
     Raises `UsageError` when they are not copies of one log, `VerificationError` when one is so
     damaged that it has no author, `IncompleteError` when a part cannot be read again,
-    `ConfigError` and `StorageError` as `ledger_of` does.
+    `UsageError` and `StorageError` as `ledger_of` does.
     """
     first, second = (_read(path, limits) for path in (home, other))
     authors = first.structure.author, second.structure.author

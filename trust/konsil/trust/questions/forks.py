@@ -1,4 +1,4 @@
-"""A fork proof from a file, verified with nothing but the key of its log."""
+"""A fork proof from a file, verified with nothing but the keys of its log."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check_fork(data: bytes, known: Known) -> ProvenFork:
     """
     try:
         origin = origin_of(fork.decode(data).newer)
-        found = fork.verify(data, origin=origin, key=known.key(origin))
+        found = fork.verify_with(data, known.reader(origin))
     except RemoteError as error:
         raise VerificationError(
             f"this proves no fork: {error.message}", hint="nobody is accused by it"

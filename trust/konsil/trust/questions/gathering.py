@@ -18,6 +18,7 @@ from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.audit import known_authors
 from konsil.trust.layout import MAX_BLOB_BYTES
 from konsil.trust.printable import printable
+from konsil.trust.questions.words import plural
 from konsil.trust.reading import Told, read_ledger
 from konsil.trust.report import Findings
 from konsil.trust.sources import BLOBS, Blobs, ledger_of
@@ -76,6 +77,12 @@ class Gathered:
                 for entry in home.told.entries:
                     yield home, entry
 
+    def lacking(self) -> str:
+        """Which ledgers lack entries, in words; empty when all entries are here."""
+        short = {home.node: home.told.lacking for home in self.homes if home.told.lacking}
+        words = (f"{plural(count, 'entry')} of {self.name(node)}" for node, count in short.items())
+        return f"not here: {', '.join(words)}" if short else ""
+
     def blob(self, digest: bytes, limit: int) -> bytes | None:
         """A blob from whichever home has it; None when none has it as its name says."""
         for home in self.homes:
@@ -111,7 +118,7 @@ def gather(
     """What the ledgers of these homes tell, verified.
 
     Homes whose files do not verify go to `left_out` with the reason, where that is given.
-    Otherwise raises `VerificationError`; `ConfigError` when there is no such home, and
+    Otherwise raises `VerificationError`; `UsageError` when there is no such home, and
     `StorageError` when one cannot be read.
     """
     folders = [ledger_of(home) for home in homes]

@@ -2,13 +2,15 @@
 
 The stored checkpoint signs for it: the cosigned one where it covers the entry, else the newest.
 No key is needed and nothing is written, so a node may run meanwhile. What is handed out was
-verified as a stranger would.
+verified as a stranger would. An index beside the ledger saves reading all of it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +20,7 @@ from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.entries import Entry
 from konsil.protocol.errors import (
     IncompleteError,
+    KonsilError,
     ManifestRefused,
     RemoteError,
     UsageError,
@@ -32,16 +35,18 @@ from konsil.protocol.learning_bodies import (
     ModelTrain,
 )
 from konsil.protocol.limits import DEFAULT_LIMITS, KIB, Limits
+from konsil.trust.inplace import InPlace
 from konsil.trust.layout import CHECKPOINT, COSIGNED, MAX_NOTE_BYTES
 from konsil.trust.questions.gathering import hex_start
+from konsil.trust.questions.locating import locate
 from konsil.trust.reading import keyring_of, walk_ledger
 from konsil.trust.sources import ledger_of, read_file
+from konsil.trust.structure import Structure
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from konsil.protocol.keyring import Keyring
-    from konsil.trust.structure import Place, Structure
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,14}")
 """An index; more decimal digits, or a zero before others, begin a digest."""
@@ -60,53 +65,91 @@ class Proven(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
 
 
-class _Log:
-    """One log as it was read: its tree, and its entries with where they lie."""
+class _Log(msgspec.Struct, frozen=True, kw_only=True):
+    """One log as it was read: whose it is, its tree, and entries by their index."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self.folder = folder
-        # Before the entries are read, so that these reach at least as far.
-        self.notes = {name: self._note(name) for name in (COSIGNED, CHECKPOINT)}
-        self.found: list[tuple[Place, Entry]] = []
-        self.structure, self.findings = walk_ledger(
-            folder,
-            lambda place, entry: self.found.append((place, entry)),
-            again=self.found.clear,
-            limits=limits,
-        )
-
-    def _note(self, name: str) -> bytes | None:
-        with suppress(FileNotFoundError, RemoteError):
-            return read_file(self.folder / name, MAX_NOTE_BYTES)
-        return None
+    folder: Path
+    notes: Mapping[str, bytes]
+    """The checkpoints, read before the entries, so that these reach at least as far."""
+    author: Author | None
+    tree: Structure | InPlace
+    found: Sequence[tuple[int, Entry]]
+    """All of them, or those that the question is about, and every change of keys."""
 
 
-def prove(home: Path, word: str, *, limits: Limits = FILE_LIMITS) -> Proven:
+def prove(
+    home: Path,
+    word: str,
+    *,
+    limits: Limits = FILE_LIMITS,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Proven:
     """The proof of the entry that `word` names: an index, or the beginning of a digest.
 
-    Raises `UsageError`, `IncompleteError` for an entry that is not here or not signed for,
-    `VerificationError` when the files do not give a proof that verifies, `ConfigError` and
-    `StorageError`.
+    `notice` is told in one line when the index is not what it should be. Raises `UsageError`,
+    `IncompleteError` for an entry that is not here or not signed for, `VerificationError` when the
+    files do not give a proof that verifies, `ConfigError` and `StorageError`.
     """
-    log = _Log(ledger_of(home), limits)
-    author = log.structure.author
+    folder = ledger_of(home)
+    with suppress(KonsilError, FileNotFoundError):
+        # Whatever is refused here, the whole reading says why, if it refuses too.
+        some = _some_of(folder, word, limits, notice)
+        if some is not None:
+            return _proven(some, word, limits)
+    return _proven(_all_of(folder, limits), word, limits)
+
+
+def _some_of(folder: Path, word: str, limits: Limits, notice: Callable[[str], None]) -> _Log | None:
+    """What the index leads to; None when there is no way around reading the whole ledger."""
+    if _INDEX.fullmatch(word):
+        return None
+    notes = _notes(folder)
+    found = locate(folder, hex_start(word), limits, notice)
+    if found is None:
+        return None
+    author = found.log.author(limits)
+    named = [(entry.n, entry) for entry in found.entries]
+    return _Log(folder=folder, notes=notes, author=author, tree=found.log, found=named)
+
+
+def _all_of(folder: Path, limits: Limits) -> _Log:
+    notes = _notes(folder)
+    found: list[tuple[int, Entry]] = []
+    tree, _ = walk_ledger(
+        folder,
+        lambda place, entry: found.append((place.index, entry)),
+        again=found.clear,
+        limits=limits,
+    )
+    return _Log(folder=folder, notes=notes, author=tree.author, tree=tree, found=found)
+
+
+def _notes(folder: Path) -> dict[str, bytes]:
+    """The checkpoints that are here, that with the signatures of others first."""
+    notes: dict[str, bytes] = {}
+    for name in (COSIGNED, CHECKPOINT):
+        with suppress(FileNotFoundError, RemoteError):
+            notes[name] = read_file(folder / name, MAX_NOTE_BYTES)
+    return notes
+
+
+def _proven(log: _Log, word: str, limits: Limits) -> Proven:
+    author = log.author
     if author is None:
         raise VerificationError(
             f"{log.folder}: no genesis entry says whose log this is", hint=_VERIFY
         )
-    place, entry = _wanted(log, word)
+    index, entry = _wanted(log, word)
     try:
         keys = keyring_of(author, (item for _, item in log.found))
-        name, note, head = _head(log, keys, place.index, limits)
-        data = _bytes_of(log, place, entry)
-        hashes = merkle.inclusion_proof(log.structure, place.index, head.size)
-        made = proof.Proof(index=place.index, hashes=tuple(hashes), checkpoint=note, extra=data)
-        merkle.verify_inclusion(
-            merkle.leaf_hash(data), place.index, head.size, made.hashes, head.root
-        )
+        name, note, head = _head(log, keys, index, limits)
+        data = _bytes_of(log, index, entry)
+        hashes = merkle.inclusion_proof(log.tree, index, head.size)
+        made = proof.Proof(index=index, hashes=tuple(hashes), checkpoint=note, extra=data)
+        merkle.verify_inclusion(merkle.leaf_hash(data), index, head.size, made.hashes, head.root)
     except RemoteError as error:
         raise VerificationError(
-            f"{log.folder}: entry {place.index} cannot be proven: {error.message}", hint=_VERIFY
+            f"{log.folder}: entry {index} cannot be proven: {error.message}", hint=_VERIFY
         ) from error
     return Proven(author=author, entry=entry, head=head, signed_by=name, data=proof.encode(made))
 
@@ -114,13 +157,13 @@ def prove(home: Path, word: str, *, limits: Limits = FILE_LIMITS) -> Proven:
 _VERIFY = "run: konsil audit verify"
 
 
-def _wanted(log: _Log, word: str) -> tuple[Place, Entry]:
-    """The entry that a person names."""
+def _wanted(log: _Log, word: str) -> tuple[int, Entry]:
+    """The entry that a person names, and its index."""
     if _INDEX.fullmatch(word):
-        index, size = int(word), log.structure.size
-        for place, entry in log.found:
-            if place.index == index:
-                return place, entry
+        index, size = int(word), log.tree.size
+        for at, entry in log.found:
+            if at == index:
+                return at, entry
         if index < size:
             raise IncompleteError(
                 f"{log.folder}: the body of entry {index} cannot be read", hint=_VERIFY
@@ -134,7 +177,7 @@ def _wanted(log: _Log, word: str) -> tuple[Place, Entry]:
             if any(digest.hex().startswith(start) for digest in digests(item[1]))
         ]
         if len(named) > 1:
-            indexes = ", ".join(str(place.index) for place, _ in named[:8])
+            indexes = ", ".join(str(at) for at, _ in named[:8])
             raise UsageError(
                 f"{len(named)} entries are meant by {start}: {indexes}",
                 hint="name the one you want by its index",
@@ -168,10 +211,8 @@ def _head(log: _Log, keys: Keyring, index: int, limits: Limits) -> tuple[str, by
     """The checkpoint that signs for entry `index`: its file, its note, and what it says."""
     signed = 0
     for name, note in log.notes.items():
-        if note is None:
-            continue
         head = keys.open_checkpoint(note, limits=limits)
-        if head.size > log.structure.size:
+        if head.size > log.tree.size:
             raise ManifestRefused(f"{name} signs for {head.size} entries, which are not all here")
         if head.size > index:
             return name, note, head
@@ -182,13 +223,9 @@ def _head(log: _Log, keys: Keyring, index: int, limits: Limits) -> tuple[str, by
     )
 
 
-def _bytes_of(log: _Log, place: Place, entry: Entry) -> bytes:
+def _bytes_of(log: _Log, index: int, entry: Entry) -> bytes:
     """The bytes of an entry: their canonical form is the only one, and the tree holds its hash."""
     data = cmp1.encode(msgspec.to_builtins(entry, builtin_types=(bytes,)))
-    if merkle.leaf_hash(data) != _leaf(log.structure, place.index):
+    if merkle.leaf_hash(data) != log.tree.leaves(index // tiles.WIDTH)[index % tiles.WIDTH]:
         raise ManifestRefused("its bytes are not those of the tree")
     return data
-
-
-def _leaf(structure: Structure, index: int) -> bytes:
-    return structure.leaves(index // tiles.WIDTH)[index % tiles.WIDTH]

@@ -60,6 +60,11 @@ class Taint(msgspec.Struct, frozen=True, kw_only=True):
     """How it came to be itself, where a given ledger tells."""
     tainted: tuple[Tainted, ...]
     free: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+    """Members who may hold some of it, because it left its hospital, and whose homes are not
+    given."""
+    unexplained: tuple[Step, ...] = ()
+    """Payloads that no given ledger explains: they may be made from it."""
 
 
 def taint(homes: Gathered, start: str) -> Taint:
@@ -88,12 +93,28 @@ def taint(homes: Gathered, start: str) -> Taint:
     if lineage.currents.get(lineage.steps[origin].node) == origin:
         holders.add(lineage.steps[origin].node)
     made = lineage.steps[origin]
+    digests = {origin, *(one.step.out for one in found)}
+    given = {home.node for home in homes.homes}
+    away = homes.authors.keys() - given if digests & _travelled(homes) else set()
     return Taint(
         origin=origin,
         made=None if made.kind == "unknown" else made,
         tainted=tuple(sorted(found, key=lambda one: (homes.name(one.step.node), _order(one)))),
         free=tuple(node for node in lineage.currents if node not in holders),
+        unseen=tuple(sorted(away, key=homes.name)),
+        unexplained=tuple(
+            step for step in lineage.steps.values() if step.kind == "unknown" and step.out != origin
+        ),
     )
+
+
+def _travelled(homes: Gathered) -> set[bytes]:
+    """Every payload that left a hospital or came to one."""
+    return {
+        entry.b.art
+        for _, entry in homes.entries()
+        if isinstance(entry.b, ArtifactPublish | ArtifactReceive)
+    }
 
 
 def _order(one: Tainted) -> tuple[int, bytes]:

@@ -41,6 +41,23 @@ def to_lines(homes: Gathered, found: Taint) -> list[str]:
     return [printable(line) for line in lines]
 
 
+def missing(homes: Gathered, found: Taint) -> tuple[str, str] | None:
+    """What is needed for the whole answer and not here, with the remedy; None when nothing is."""
+    told = []
+    makers = dict.fromkeys(step.node for step in found.unexplained if step.node)
+    names = sorted({homes.name(node) for node in (*found.unseen, *makers)})
+    if found.unseen:
+        told.append(f"{plural(len(found.unseen), 'member')} may hold some of it unseen")
+    if found.unexplained:
+        told.append(f"{plural(len(found.unexplained), 'payload')} may be made from it")
+    if lacking := homes.lacking():
+        told.append(lacking)
+    if not told:
+        return None
+    hint = f"name those homes too: {', '.join(names)}" if names else "put the files back"
+    return printable("; ".join(told)), printable(hint)
+
+
 def _share(one: Tainted) -> str:
     share = one.share_e9
     if share is None or one.exact is None:
@@ -90,4 +107,7 @@ def to_data(homes: Gathered, found: Taint) -> dict[str, object]:
         ],
         "current_models": [homes.name(one.step.node) for one in found.tainted if one.current],
         "free": [homes.name(node) for node in found.free],
+        "complete": missing(homes, found) is None,
+        "unseen": [homes.name(node) for node in found.unseen],
+        "unexplained": [step.out.hex() for step in found.unexplained],
     }  # fmt: skip

@@ -1,0 +1,143 @@
+"""What a home can do without: mirrors of peers and the index. Damaged ones are moved aside.
+
+A mirror is a copy, and the index is made from the ledger; both can be had again. Nothing is
+deleted for all that: what is damaged goes whole into `HOME/aside/`, and of a mirror the part
+before the damage stays in its place. Invariants: at every moment the damaged bytes are under one
+of the two names; doing it again does no more. Nobody else may write the home meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from konsil.node.store.durable import TEMPORARY, storage_error, sync_folder
+from konsil.protocol import merkle
+from konsil.protocol.merkle import HASH_BYTES
+from konsil.protocol.tiles import PREFIX_BYTES
+from konsil.trust.index import IndexRefused, follows, open_index
+from konsil.trust.inplace import InPlace
+from konsil.trust.layout import INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import BinaryIO
+
+ASIDE = "aside"
+
+
+def mend_index(ledger: Path) -> str:
+    """Moves an index aside that is none, or not of this log; what was done, or nothing.
+
+    Raises `StorageError`, and `RemoteError` for a malformed file of the ledger.
+    """
+    try:
+        index = open_index(ledger)
+        if index is None:
+            return ""
+        with closing(index):
+            if follows(index, InPlace(ledger)):
+                return ""
+        why = f"{ledger / INDEX}: is not of this log"
+    except IndexRefused as error:
+        why = error.message
+    target = _free(ledger.parent, ledger / INDEX)
+    try:
+        os.rename(ledger / INDEX, target)
+        sync_folder(target.parent)
+        sync_folder(ledger)
+    except OSError as error:
+        raise storage_error(ledger / INDEX, error) from error
+    return f"{why}; moved to {target}"
+
+
+def mend_mirror(path: Path, roots: Mapping[int, bytes]) -> str:
+    """Moves a damaged mirror aside but for its beginning; what was done, or nothing.
+
+    `roots` are the signed roots of the log by its size. A last frame that is short is no damage:
+    a portion was being written, and the next start cuts it off. Raises `StorageError`.
+    """
+    try:
+        with path.open("rb") as file:
+            end, why = _sound(file, roots)
+        if not why:
+            return ""
+        target = _kept(path)
+        temporary = path.with_name(path.name + TEMPORARY)
+        _copy(path, temporary, end)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return f"{path}: {why}; moved to {target}, the {end} bytes before that are left"
+
+
+def _sound(file: BinaryIO, roots: Mapping[int, bytes]) -> tuple[int, str]:
+    """How many bytes are good, and what is wrong behind them; nothing when it is only cut off."""
+    peaks: list[tuple[int, bytes]] = []
+    size = end = agreed = 0
+    while prefix := file.read(PREFIX_BYTES):
+        length = int.from_bytes(prefix, "big")
+        body = file.read(length + HASH_BYTES)
+        if len(prefix) < PREFIX_BYTES or len(body) < length + HASH_BYTES:
+            break
+        entry, leaf = body[:length], body[length:]
+        if entry and merkle.leaf_hash(entry) != leaf:
+            return end, f"offset {end}: entry {size} does not match its hash"
+        _push(peaks, leaf)
+        size, end = size + 1, end + PREFIX_BYTES + len(body)
+        if size in roots:
+            if merkle.fold(found for _, found in peaks) != roots[size]:
+                return agreed, f"the first {size} entries are not those that were signed for"
+            agreed = end
+    return end, ""
+
+
+def _push(peaks: list[tuple[int, bytes]], leaf: bytes) -> None:
+    """Adds a leaf to a tree of which only the complete subtrees at the edge are kept."""
+    level = 0
+    while peaks and peaks[-1][0] == level:
+        leaf = merkle.node_hash(peaks.pop()[1], leaf)
+        level += 1
+    peaks.append((level, leaf))
+
+
+def _kept(path: Path) -> Path:
+    """A second name of the file among what was moved aside; made unless it has one there."""
+    folder = path.parent.parent / ASIDE
+    if folder.is_dir():
+        for item in folder.glob(f"{path.name}*"):
+            if item.samefile(path):
+                return item
+    target = _free(path.parent.parent, path)
+    os.link(path, target)
+    sync_folder(target.parent)
+    return target
+
+
+def _copy(path: Path, temporary: Path, end: int) -> None:
+    """The first `end` bytes of a file, durable in another."""
+    shutil.copyfile(path, temporary)
+    os.truncate(temporary, end)
+    handle = os.open(temporary, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _free(home: Path, path: Path) -> Path:
+    """A name that nothing has among what was moved aside. Raises `StorageError`."""
+    folder = home / ASIDE
+    try:
+        folder.mkdir(exist_ok=True)
+        sync_folder(home)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    number = 0
+    while os.path.lexists(target := folder / (path.name + (f".{number}" if number else ""))):
+        number += 1
+    return target

@@ -1,0 +1,62 @@
+"""What is not concluded from entries that cannot be read.
+
+Many rules hold an entry against those before it: what a model was made from, where a score
+stands, what was spent. Behind a hole in the log such a rule finds fault with an honest node,
+and the hole is a finding already. So one damaged byte is one finding.
+
+A rule that shows what is wrong by entries that are here (a second genesis entry, a forged
+envelope, a mix that does not add up) is held behind a hole as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from konsil.trust.report import Finding
+
+ON_EARLIER = frozenset(
+    (
+        "charter.chain", "deploy.unknown", "entry.pruned", "integrate.unlogged",
+        "integrate.weight", "lineage.gap", "member.unknown", "policy.decision", "privacy.order",
+        "privacy.sum", "redact.refused", "trust.chain", "trust.evidence", "trust.operator",
+        "trust.refusal", "trust.share", "trust.training", "withdraw.foreign",
+    )
+)  # fmt: skip
+"""Findings that rest on what no entry before says: it may stand in the hole."""
+
+ON_KEYS = frozenset(
+    (
+        "checkpoint.corrupt", "cosigned.corrupt", "key.change", "publish.envelope",
+        "receive.envelope", "receive.proof",
+    )
+)  # fmt: skip
+"""Findings that rest on which key was in force: if a change of keys was damaged."""
+
+ON_OTHERS = frozenset(
+    ("withdraw.claim", "withdraw.deployed", "withdraw.missing", "member.unknown", "charter.chain")
+)
+"""Findings that rest on what the log of another member says."""
+
+
+def outside_holes(
+    found: Sequence[Finding], lost: Sequence[int], *, keys: bool, elsewhere: bool
+) -> list[Finding]:
+    """The findings about one log that stand although the entries `lost` cannot be read.
+
+    `keys`: a change of keys is among them. `elsewhere`: another given log has holes. What is
+    left out never makes the verdict milder than the hole itself does.
+    """
+    kept = []
+    for one in found:
+        behind = bool(lost) and (one.index is None or one.index >= lost[0])
+        rests = (
+            (behind and one.code in ON_EARLIER | ON_OTHERS)
+            or (behind and keys and one.code in ON_KEYS)
+            or (elsewhere and one.code in ON_OTHERS)
+        )
+        if not rests:
+            kept.append(one)
+    return kept
