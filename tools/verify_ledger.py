@@ -50,8 +50,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 CONDUCT, INCOMPLETE, TAMPERED = 1, 4, 3
 EXITS = {
-    CONDUCT: "entry.time publish.sequence integrate.unlogged lineage.gap lineage.reused "
-    "others.time",
+    CONDUCT: "entry.time publish.revoked publish.sequence receive.revoked integrate.unlogged "
+    "lineage.gap lineage.reused others.time",
     INCOMPLETE: "tail.torn bundle.missing tile.missing blob.missing entry.pruned entry.lost "
     "peers.unknown cosigned.unknown integrate.unreplayed",
     TAMPERED: "layout.stray layout.missing layout.oversize tail.corrupt bundle.corrupt "
@@ -63,8 +63,10 @@ EXITS = {
 }
 ON_WHAT_WAS_BEFORE = ("integrate.unlogged", "lineage.gap", "entry.pruned")
 """What may only seem so behind an entry that cannot be read."""
-ON_KEYS = ("checkpoint.corrupt", "key.change", "publish.envelope", "receive.envelope",
-           "receive.proof")  # fmt: skip
+ON_KEYS = ("key.change", "publish.envelope", "publish.revoked")
+"""What may only seem so behind an entry that may have changed a key of the log."""
+ON_OTHER_KEYS = ("receive.envelope", "receive.proof", "receive.revoked")
+"""What may only seem so when the log of another, or a mirror, may have lost such an entry."""
 NOT_JUDGED = (
     "trust evidence (trust.*, integrate.weight)",
     "the office (privacy.*, policy.*, deploy.*, withdraw.*, redact.*, charter.*, member.*, "
@@ -92,6 +94,10 @@ Body = dict[str, Any]
 
 class Refused(Exception):
     """Bytes that are not what the specification allows."""
+
+
+class Revoked(Refused):
+    """What a key signed for a place that its owner took back later."""
 
 
 class Oversized(Refused):
@@ -664,7 +670,7 @@ class Author:
         """The key that signs an artifact which is published at this index."""
         key = self.in_force("art", index)[0]
         if any(key == old and good <= index for old, good, _ in self.void):
-            raise Refused("signed by a revoked key")
+            raise Revoked("signed by a revoked key")
         return key
 
     def believes(self, data: bytes) -> bool:
@@ -685,7 +691,7 @@ class Author:
         if keys[0] not in found:
             raise Refused("not signed by the log's key in force")
         if any(keys[0] == old and good < note.size for old, good, _ in self.void):
-            raise Refused("signed by a revoked key")
+            raise Revoked("signed by a revoked key")
         if own and strange:
             raise Refused("signed by a key that is not known")
         return note
@@ -833,10 +839,10 @@ def read_tail(data: bytes, file: Path) -> tuple[list[Slot], int | None]:
 
 def whole_frame_ends(data: bytes, start: int) -> bool:
     """Whether a frame that matches its hash lies between `start` and the end, and ends there."""
-    rest, leaf = data[start:], data[-32:]
-    if len(rest) >= 34 and leaf == leaf_of(rest[2:-32]):
+    rest, leaf = data[max(start, len(data) - 65_569) :], data[-32:]
+    if 34 <= len(rest) == len(data) - start and leaf == leaf_of(rest[2:-32]):
         return True
-    for at in range(1, len(rest) - 34):
+    for at in range(len(rest) - 34):
         length = rest[at] << 8 | rest[at + 1]
         if length == len(rest) - at - 34 and leaf == leaf_of(rest[at + 2 : -32]):
             return True
@@ -875,7 +881,7 @@ def rescue(data: bytes, file: Path, first: int) -> tuple[list[Slot], int | None]
     begin, more = at, []
     while at < len(data) and len(more) < FAULTS:
         end = at + 34 + int.from_bytes(data[at : at + 2], "big")
-        if data[-32:] == leaf_of(data[at + 2 : -32]):
+        if 34 <= len(data) - at <= 65_569 and data[-32:] == leaf_of(data[at + 2 : -32]):
             return slots + more + [judged_frame(data, at, len(data), file)], None
         if end > len(data) or (ending and end > len(data.rstrip(b"\0"))):
             if len(more) > 1 and not ending:
@@ -944,6 +950,15 @@ def judged_frame(data: bytes, at: int, end: int, file: Path) -> Slot:
     if not body or leaf_of(body) == leaf:
         return Slot(body, leaf, file, at + 2, text)
     return Slot(None, leaf, file, at + 2, text or "it does not match its hash", body)
+
+
+ENDING = re.compile(b".*\xa1t[\xa0-\xbf]([.a-z]+)\xa2ts.{1,9}\xa1v\x01", re.DOTALL)
+
+
+def kept_keys(rest: bytes) -> bool:
+    """Whether what is left of an entry ends as one of a known type that changes no key."""
+    form = ENDING.fullmatch(rest)
+    return form is not None and form[1].decode() in SCHEMAS.keys() - {"key.rotate", "key.revoke"}
 
 
 def read_bundle(data: bytes, file: Path) -> list[Slot]:
@@ -1339,6 +1354,8 @@ class Home:
         """mixes of which a payload is missing"""
         self.witnessed: list[tuple[Note, str]] = []
         """checkpoints of other logs that were accepted here, and where they stand"""
+        self.strangers = False
+        """whether a key of another member may have changed where nobody can read it"""
 
     def check_lock(self) -> None:
         """The lock holds no bytes."""
@@ -1352,7 +1369,9 @@ class Home:
 
     def note(self, code: str, index: int, text: str) -> None:
         """A finding about an entry."""
-        if (code in ON_WHAT_WAS_BEFORE and self.holes(index)) or self.excused(code):
+        if code in ON_WHAT_WAS_BEFORE and self.holes(index):
+            return
+        if (code in ON_KEYS and self.doubtful(index)) or (code in ON_OTHER_KEYS and self.strangers):
             return
         self.verdict.add(code, self.log.slots[index].file, text, **self.place(index))
 
@@ -1361,10 +1380,10 @@ class Home:
         gone = (slot.data is None for slot in self.log.slots[: index + 1])
         return any(gone) or min(self.away, default=index + 1) <= index
 
-    def excused(self, code: str) -> bool:
-        """Whether the keys that it would take to say so changed in an entry that is damaged."""
-        odd = (slot.rival for slot in self.log.slots if slot.data is None)
-        return code in ON_KEYS and any(b"key.r" in data for data in odd)
+    def doubtful(self, upto: int | None = None) -> bool:
+        """Whether an entry that cannot be read, up to an index, may have changed a key."""
+        slots = self.log.slots if upto is None else self.log.slots[: upto + 1]
+        return any(slot.data is None and not kept_keys(slot.rival) for slot in slots)
 
     def read_entries(self) -> None:
         """Every entry in itself, and against those before it."""
@@ -1448,7 +1467,7 @@ class Home:
         try:
             head = self.author.open_head(read_file(path, NOTE_BYTES), own=name == "checkpoint")
         except Refused as error:
-            if not self.excused("checkpoint.corrupt"):
+            if not (self.doubtful() and self.unknown_signer(path)):
                 self.verdict.add(f"{name}.corrupt", path, str(error))
             return
         self.signed = max(self.signed, head.size)
@@ -1460,6 +1479,16 @@ class Home:
         elif log.tree is None or log.tree.root(head.size) != head.root:
             text = f"the first {head.size} entries are not those that were signed for"
             self.verdict.add("checkpoint.root", path, text)
+
+    def unknown_signer(self, path: Path) -> bool:
+        """Whether the owner signed with a key of which no entry tells."""
+        try:
+            lines = read_note(read_file(path, NOTE_BYTES)).lines
+        except Refused:
+            return False
+        owner = self.author
+        ids = {key_id(owner.origin, 1, key) for _, key in owner.spans["log"]} if owner else set()
+        return any(owner and name == owner.origin and data[:4] not in ids for name, data in lines)
 
     def stored_payloads(self) -> dict[bytes, Path]:
         """The payloads that lie where payloads lie; anything else there is nobody's."""
@@ -1629,7 +1658,9 @@ class Keepsakes:
                 if author is None or author.origin != note.origin:
                     keys = []
                 if signers(note, note.origin, keys)[0]:
-                    self.roots.setdefault(note.origin.rpartition("/")[2], {})[note.size] = note.root
+                    if author and author.believes(data):
+                        node = note.origin.rpartition("/")[2]
+                        self.roots.setdefault(node, {})[note.size] = note.root
                     if author and data in self.early and author.believes(data):
                         self.witnessed.append((note, f"{path}, offset {at}"))
                 else:
@@ -1776,6 +1807,8 @@ class Claims:
             }
             if other := [name for name, (one, two) in said.items() if one != two]:
                 raise Refused(f"envelope and entry differ in {', '.join(other)}")
+        except Revoked as error:
+            home.note("publish.revoked", index, str(error))
         except Refused as error:
             home.note("publish.envelope", index, str(error))
         else:
@@ -1802,6 +1835,8 @@ class Claims:
                 if manifest["payload"]["digest"] != body["art"].hex():
                     raise Refused("the envelope is of another payload")
                 self.number(index, manifest, body["env"])
+            except Revoked as error:
+                home.note("receive.revoked", index, str(error))
             except Refused as error:
                 home.note("receive.envelope", index, str(error))
         if proof is None:
@@ -1812,6 +1847,8 @@ class Claims:
             if here != tuple(body[one] for one in ("index", "art", "env", "size", "root")):
                 raise Refused("the proof shows something else")
             home.receipts.append(Receipt(entry, home.log.slots[index].file))
+        except Revoked as error:
+            home.note("receive.revoked", index, str(error))
         except Refused as error:
             home.note("receive.proof", index, str(error))
 
@@ -2190,8 +2227,11 @@ def verify(paths: list[Path], replay: bool = False) -> tuple[Verdict, list[Home]
     authors = known_authors(homes)
     payloads = {digest: path for home in homes for digest, path in home.payloads.items()}
     for home in homes:
-        Claims(home, authors, payloads).judge(replay)
+        before = len(verdict.findings)
         Keepsakes(home, authors, early[home.path]).judge()
+        spoiled = any(one.code == "peers.mirror" for one in verdict.findings[before:])
+        home.strangers = spoiled or any(one.doubtful() for one in homes if one is not home)
+        Claims(home, authors, payloads).judge(replay)
         check_cosigners(home, authors)
         count, opaque = len(home.log.slots), sum(not one.known for one in home.entries.values())
         text = f"{home.path}: {count} entries, {home.signed} signed for, {opaque} of unknown types"

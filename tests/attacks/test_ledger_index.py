@@ -21,11 +21,11 @@ import pytest
 from commands import konsil
 from ledgers import Hospital, change_key, consortium, sign_again
 
+from konsil.node.store.indexing import update
 from konsil.protocol import entries
 from konsil.protocol.digest import sha256
 from konsil.protocol.learning_bodies import ArtifactPublish, ModelBase
 from konsil.protocol.node_bodies import KeyRevoke
-from konsil.trust.index import update
 from konsil.trust.inplace import InPlace
 
 A27 = tomllib.loads((Path(__file__).parent / "codes.toml").read_text())["a27"]

@@ -242,7 +242,7 @@ def test_a_key_that_is_gone_malformed_or_of_another_home(home, tmp_path):
     path.chmod(0o600)
     refused(home, 5, f"{path}: this is no key")
     path.write_text(bytes(range(32)).hex())
-    refused(home, 5, "the keys do not belong to the ledger of bern")
+    refused(home, 5, "log.key is none of this ledger, or newer than this copy of it")
     path.write_bytes(kept)
     assert run_node(home).code == 0
 

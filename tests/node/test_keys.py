@@ -63,7 +63,7 @@ def test_a_staged_key_takes_its_place_when_it_is_in_force_and_goes_when_it_is_no
         "art": new.seed, "log": other.seed,
     }  # fmt: skip
     in_force = {role: made[role].public for role in ROLES} | {"art": new.public}
-    settle(tmp_path, in_force)
+    settle(tmp_path, in_force, sure=True)
     assert load_keys(tmp_path)["art"].seed == new.seed
     assert load_keys(tmp_path)["log"].seed == made["log"].seed
     assert load_following(tmp_path) == {}

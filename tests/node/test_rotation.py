@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import trio
-from network import Network
+from network import LOG, Network
 from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
+from konsil.node.config import read_config
 from konsil.node.keys import create_keys, load_following, load_keys
+from konsil.node.opening import open_journal
 from konsil.node.paths import Home
+from konsil.node.store.lock import is_held
 from konsil.protocol.errors import ConfigError, UsageError
 from konsil.protocol.learning_bodies import ArtifactIntegrate, ArtifactReceive, ArtifactReject
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
@@ -41,22 +45,31 @@ def mixed(net, name):
     return {part.art for body in net.bodies(name, ArtifactIntegrate) for part in body.parts}
 
 
-@pytest.mark.parametrize("role", ["art", "log", "wit", "rec"])
-async def test_a_key_changes_in_the_middle_of_a_run_and_nobody_is_refused(tmp_path, nursery, role):
-    net = Network(tmp_path, nursery, "abc", rounds=6)
+async def test_keys_change_in_the_middle_of_a_run_and_nobody_is_refused(tmp_path, nursery):
+    """The recovery key changes first: the new one orders all that follow, also after a restart."""
+    net = Network(tmp_path, nursery, "abc", rounds=9)
     await net.start()
     await net.until(lambda: net.daemons["a"].learner.memory.round >= 2)
-    told = await rotate(net, "a", role)
+    changed = {}
+    for role in ("rec", "art", "log", "wit"):
+        changed[role] = await rotate(net, "a", role)
+        size = changed[role]["index"]
+        await net.until(lambda size=size: net.daemons["a"].cosigning.vouched > size)
+    await net.until(lambda: all(taken(net, name, "a", size) for name in "bc"))
+    await net.kill("b")
+    await net.start("b")
+    held = taken(net, "b", "a", size)
     await net.until(net.idle)
+    assert taken(net, "b", "a", size) > held
     for name in "bc":
-        assert taken(net, name, "a", told["index"]) & mixed(net, name)
+        assert taken(net, name, "a", size) & mixed(net, name)
         assert net.bodies(name, ArtifactReject) == []
-    await net.until(lambda: net.daemons["a"].cosigning.vouched > told["index"])
     for name in "abc":
         await net.kill(name)
-    keys = load_keys(Home(tmp_path / "a").keys)
-    assert keys[role].public.raw.hex() == told["new"]
-    assert load_following(Home(tmp_path / "a").keys) == {}
+    home = Home(tmp_path / "a")
+    for role, told in changed.items():
+        assert load_keys(home.keys)[role].public.raw.hex() == told["new"]
+    assert load_following(home.keys) == {}
     homes = [tmp_path / name for name in "abc"]
     report = verify_homes(homes)
     assert report.exit_code() == 0, report
@@ -67,19 +80,56 @@ async def test_a_key_changes_in_the_middle_of_a_run_and_nobody_is_refused(tmp_pa
     nursery.cancel_scope.cancel()
 
 
-async def test_after_a_restart_the_peers_still_know_the_newest_keys(tmp_path, nursery):
-    net = Network(tmp_path, nursery, "abc", rounds=8)
+@pytest.mark.parametrize(("role", "staged"), [("log", False), ("art", True)])
+async def test_a_home_whose_ledger_is_older_than_its_keys_takes_the_change_back(
+    tmp_path, nursery, role, staged
+):
+    """A backup of the ledger from before a change of keys; the new key is in its place already,
+    or still lies beside the old one."""
+    net = Network(tmp_path, nursery, "abc", rounds=4)
     await net.start()
-    await net.until(lambda: net.daemons["a"].learner.memory.round >= 2)
-    for role in ("art", "log", "wit"):
-        told = await rotate(net, "a", role)
-    await net.until(lambda: all(taken(net, name, "a", told["index"]) for name in "bc"))
-    await net.kill("b")
-    await net.start("b")
-    held = set(taken(net, "b", "a", told["index"]))
+    await net.until(lambda: net.daemons["a"].learner.memory.round >= 1)
+    await net.kill("a")
+    home = Home(tmp_path / "a")
+    shutil.copytree(home.root, tmp_path / "backup")
+    await net.start("a")
+    told = await rotate(net, "a", role)
+    await net.until(lambda: net.daemons["a"].cosigning.vouched > told["index"])
+    await net.kill("a")
+    shutil.rmtree(home.ledger)
+    shutil.copytree(tmp_path / "backup" / "ledger", home.ledger)
+    if staged:
+        new = home.keys / f"{role}.key"
+        new.rename(home.keys / f"{role}.next.key")
+        shutil.copy(tmp_path / "backup" / "keys" / f"{role}.key", new)
+    await net.start("a")
+    assert net.bodies("a", KeyRotate)[0].new.hex() == told["new"]
+    assert load_keys(home.keys)[role].public.raw.hex() == told["new"]
+    assert load_following(home.keys) == {}
     await net.until(net.idle)
-    assert taken(net, "b", "a", told["index"]) > held
-    assert net.bodies("b", ArtifactReject) == []
+    for name in "abc":
+        await net.kill(name)
+    assert verify_homes([tmp_path / name for name in "bc"]).exit_code() == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_keys_that_are_older_than_the_ledger_start_nothing(tmp_path, nursery):
+    net = Network(tmp_path, nursery, "ab", rounds=1)
+    await net.start()
+    await net.until(net.idle)
+    home = Home(tmp_path / "a")
+    shutil.copytree(home.keys, tmp_path / "old")
+    await rotate(net, "a", "art")
+    await net.kill("a")
+    shutil.rmtree(home.keys)
+    shutil.copytree(tmp_path / "old", home.keys)
+    before = sorted(path.read_bytes() for path in home.ledger.glob("[ct]*") if path.is_file())
+    with pytest.raises(ConfigError, match=r"art\.key is not the art key in force"):
+        open_journal(home, read_config(home.config), load_keys(home.keys), LOG)
+    assert before == sorted(
+        path.read_bytes() for path in home.ledger.glob("[ct]*") if path.is_file()
+    )
+    assert not is_held(home.ledger)
     nursery.cancel_scope.cancel()
 
 
@@ -105,12 +155,16 @@ async def test_what_cannot_be_changed_is_refused_and_changes_nothing(tmp_path, n
     with pytest.raises(UsageError) as caught:
         await rotate(net, "a", "peer")
     assert "member list" in caught.value.hint
-    for wrong in ({"reason": "No word"}, {"revoke_from": -1}, {"elsewhere": 1}):
-        with pytest.raises(UsageError):
-            await rotate(net, "a", "art", **wrong)
+    for name, value in (("reason", "No word"), ("revoke_from", -1), ("elsewhere", 1)):
+        with pytest.raises(UsageError, match=name.split("_")[0]) as caught:
+            await rotate(net, "a", "art", **{name: value})
+        assert caught.value.hint
+    with pytest.raises(UsageError, match="serves from entry 0 on, and the log has") as caught:
+        await rotate(net, "a", "art", revoke_from=99_999)
+    assert "from 0 to" in caught.value.hint
     create_keys(tmp_path / "foreign")
     foreign = str(tmp_path / "foreign" / "rec.key")
-    with pytest.raises(ConfigError, match=r"rec\.key: the art key stays as it is"):
+    with pytest.raises(ConfigError, match=r"rec\.key: is not the recovery key in force"):
         await rotate(net, "a", "art", recovery_key=foreign)
     with pytest.raises(ConfigError, match="missing"):
         await rotate(net, "a", "art", recovery_key=str(tmp_path / "nowhere.key"))

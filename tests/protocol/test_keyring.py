@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from konsil.protocol import checkpoint, entries, genesis, note
+from konsil.protocol import checkpoint, cmp1, entries, genesis, note
 from konsil.protocol.checkpoint import Checkpoint
-from konsil.protocol.errors import ManifestRefused, SignatureRefused
+from konsil.protocol.errors import EncodingRefused, ManifestRefused, SignatureRefused
 from konsil.protocol.identity import KeySet, SigningKey
-from konsil.protocol.keyring import Keyring
+from konsil.protocol.keyring import Keyring, is_change
+from konsil.protocol.learning_bodies import ModelBase
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, key_change
 
 KEYS = KeySet({role: SigningKey.from_seed(bytes([n]) * 32) for n, role in enumerate(
@@ -107,3 +108,33 @@ def test_a_checkpoint_of_a_stolen_key_is_void_above_the_last_good_size():
     with pytest.raises(SignatureRefused, match="revoked"):
         ring.open_checkpoint(signed(5, KEYS["log"]))
     assert ring.open_checkpoint(signed(9, NEW)).size == 9
+
+
+def entry(body, index):
+    return entries.encode(
+        entries.entry(body, index=index, time_ms=1, salt=bytes(16), charter=bytes(32))
+    )
+
+
+def test_the_keys_are_followed_through_the_bytes_of_the_entries():
+    first = Keyring.of(author())
+    body = change(KeyRotate, "art", KEYS["art"], NEW, 7)
+    data = entry(body, 7)
+    assert is_change(data)
+    assert first.follow(7, data) == first.after(7, body)
+    with pytest.raises(ManifestRefused, match=r"entry 7 .key.rotate. stands at 8"):
+        first.follow(8, data)
+    with pytest.raises(SignatureRefused):
+        first.follow(7, entry(change(KeyRotate, "art", KEYS["art"], NEW, 7, rec=NEXT), 7))
+    frame = {"c": bytes(32), "n": 7, "s": bytes(16), "t": "key.rotate", "ts": 1, "v": 1}
+    with pytest.raises(EncodingRefused):
+        first.follow(7, cmp1.encode({"b": {}, **frame}))
+
+
+def test_what_only_speaks_of_a_change_is_none():
+    ring = Keyring.of(author())
+    other = ModelBase(model=bytes(32), source="key.rotate", licence="", note="")
+    cut = entry(change(KeyRotate, "art", KEYS["art"], NEW, 7), 7)[:-1]
+    for data in (b"", b"key.rotate", entry(other, 7), cut):
+        assert not is_change(data)
+        assert ring.follow(7, data) is ring

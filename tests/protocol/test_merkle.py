@@ -43,6 +43,17 @@ def test_root_equals_the_definition_at_every_size():
         assert merkle.Tree(LEAVES[:size]).root() == expected
 
 
+def test_the_right_edge_alone_has_the_root_of_the_tree():
+    tree, peaks = merkle.Tree(LEAVES), merkle.Peaks()
+    for size in range(len(LEAVES)):
+        assert peaks.root() == tree.root(size)
+        begun = merkle.Peaks((at[0], tree.node(*at)) for at in merkle.cover(0, size))
+        assert begun.root() == tree.root(size)
+        for one in (peaks, begun):
+            one.push(LEAVES[size])
+            assert one.root() == tree.root(size + 1)
+
+
 def test_append_tells_the_index_and_the_tree_its_size():
     tree = merkle.Tree()
     assert [tree.append(leaf) for leaf in LEAVES[:5]] == [0, 1, 2, 3, 4]

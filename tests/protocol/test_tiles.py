@@ -124,3 +124,23 @@ def test_a_length_that_a_flipped_bit_made_zero_is_corruption(size):
     data = FRAMES[0] + bytes(2) + last[2:]
     with pytest.raises(EncodingRefused, match=f"offset {len(FRAMES[0])}"):
         tiles.read_tail(data)
+
+
+class Looked(bytes):
+    """Bytes that count how often somebody takes a part of them."""
+
+    def __new__(cls, data):
+        found = super().__new__(cls, data)
+        found.times = 0
+        return found
+
+    def __getitem__(self, key):
+        self.times += 1
+        return super().__getitem__(key)
+
+
+def test_behind_many_withheld_bodies_only_what_can_be_a_frame_is_looked_at():
+    count = 10_000
+    data = Looked(FRAMES[0] + (b"\0\0" + b"x" * 32) * count + b"\0\5ab")
+    assert tiles.read_tail(data).torn
+    assert data.times < 5 * count + 0x10000

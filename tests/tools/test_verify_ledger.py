@@ -25,12 +25,14 @@ from bodies import CHANGE
 from commands import konsil
 from ledgers import (
     Hospital,
+    acquaint,
     change_key,
     codes,
     consortium,
     falsify,
     mirrored,
     payload,
+    release,
     sign_again,
     tail_of,
     train_of,
@@ -42,7 +44,7 @@ from konsil.protocol import checkpoint as heads
 from konsil.protocol import cosignature, fork, merkle
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.digest import sha256
-from konsil.protocol.identity import SigningKey
+from konsil.protocol.identity import KeySet, SigningKey
 from konsil.protocol.learning_bodies import ModelBase, Part
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, key_change
 from konsil.trust.audit import verify_homes
@@ -788,7 +790,28 @@ def test_what_a_stolen_key_signed_is_void(tmp_path):
     bern.train()
     bern.publish()
     raw(bern, "key.revoke", key_body(bern, KeyRevoke, "art", new, bern.journal.size - 1))
-    assert ours([bern.home]) == (3, {"publish.envelope"})
+    assert ours([bern.home]) == (1, {"publish.revoked"})
+
+
+def test_a_revocation_reaches_no_key_before_it_and_whoever_received_did_no_wrong(tmp_path):
+    """A planned change, an artifact under the second key, and that key is revoked for all time."""
+    bern, graz = two(tmp_path)
+    for change in (None, KeyRotate):
+        if change is not None:
+            change_key(bern, change, "art")
+        bern.train()
+        graz.receive(bern.publish(), bern.author)
+    change_key(bern, KeyRevoke, "art", good=0)
+    sent = bern.publish()
+    graz.receive(sent, bern.author)
+    bern.close()
+    graz.close()
+    assert agreed([bern.home]) == (1, {"publish.revoked"})
+    mirrored(bern, graz)
+    assert agreed([graz.home]) == (1, {"receive.revoked"})
+    assert agreed([bern.home, graz.home]) == (1, {"publish.revoked", "receive.revoked"})
+    report = verify_homes([bern.home, graz.home])
+    assert len(report.findings) == 2, "one artifact, in two ledgers"
 
 
 def test_after_a_change_of_the_log_key_the_old_one_signs_nothing(tmp_path):
@@ -983,6 +1006,111 @@ def test_no_bytes_in_a_tail_make_it_fail(homes):
             data[at : at + draw.randrange(3)] = draw.randbytes(draw.randrange(4))
         path.write_bytes(data)
         assert agreed(homes[:1])[0] == (0 if data == whole else 3)
+
+
+def spoil_word(home):
+    """One bit in the type of the change of keys."""
+    path = tail_of(home)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\xa1t\xaakey.r") + 5] ^= 1
+    path.write_bytes(data)
+
+
+def spoil_two(home):
+    """The frames of the change and of the entry before it cannot be told apart."""
+    path = tail_of(home)
+    data = bytearray(path.read_bytes())
+    for begin, _ in offsets(path)[2:4]:
+        data[begin] ^= 0x40
+        data[begin + 22] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("role", ["art", "log"])
+@pytest.mark.parametrize("spoil", [spoil_word, spoil_two])
+def test_a_change_of_keys_lost_in_a_tail_accuses_nobody(tmp_path, role, spoil):
+    bern, _ = two(tmp_path)
+    bern.train()
+    old = bern.keys["log"]
+    new = change_key(bern, KeyRotate, role)
+    bern.journal.append([ModelBase(model=sha256(b"other"), source="", licence="", note="")])
+    if role == "art":
+        release(bern)
+        bern.close()
+    else:
+        sign_again(bern, old, new)
+    assert agreed([bern.home]) == (0, set())
+    spoil(bern.home)
+    assert agreed([bern.home]) == (3, {"tail.corrupt"})
+
+
+@pytest.mark.parametrize("role", ["art", "log"])
+def test_a_change_of_keys_in_a_missing_bundle_accuses_nobody(tmp_path, role):
+    bern, _ = two(tmp_path)
+    bern.train()
+    old = bern.keys["log"]
+    base = ModelBase(model=sha256(b"other"), source="", licence="", note="")
+    bern.journal.append([base] * 256)
+    new = change_key(bern, KeyRotate, role)
+    bern.journal.append([base] * 300)
+    if role == "art":
+        release(bern)
+        bern.close()
+    else:
+        sign_again(bern, old, new)
+    bundle, checkpoint = (bern.home / "ledger" / one for one in ("tile/entries/001", "checkpoint"))
+    whole = bundle.read_bytes(), checkpoint.read_bytes()
+    bundle.unlink()
+    assert agreed([bern.home]) == (4, {"bundle.missing"})
+    checkpoint.write_bytes(whole[1][:-1])
+    assert agreed([bern.home]) == (3, {"bundle.missing", "checkpoint.corrupt"})
+    bundle.write_bytes(whole[0][:-1])
+    checkpoint.write_bytes(whole[1])
+    assert agreed([bern.home]) == (3, {"bundle.corrupt"})
+
+
+def test_damage_explains_no_wrong_signature_of_another_time(tmp_path):
+    """What is lost is of another type, or stands behind what was signed."""
+    bern, graz = two(tmp_path)
+    bern.train()
+    sound = bern.keys
+    bern.keys = KeySet({**sound.keys, "art": graz.keys["art"]})
+    release(bern)
+    bern.keys = sound
+    change_key(bern, KeyRotate, "wit")
+    bern.close()
+    path = tail_of(bern.home)
+    whole = path.read_bytes()
+    for spoiled in (offsets(path)[2][0] + 22, whole.index(b"key.r") + 2):
+        data = bytearray(whole)
+        data[spoiled] ^= 1
+        path.write_bytes(data)
+        assert agreed([bern.home]) == (3, {"tail.corrupt", "publish.envelope"})
+
+
+def test_a_change_of_keys_that_is_lost_elsewhere_accuses_no_publisher(tmp_path):
+    bern, graz = two(tmp_path)
+    acquaint(bern, graz)
+    bern.train()
+    change_key(bern, KeyRotate, "art")
+    graz.receive(release(bern), bern.author)
+    bern.close()
+    graz.close()
+    homes = [bern.home, graz.home]
+    assert agreed(homes) == (0, set())
+    mirrored(bern, graz)
+    mirror = graz.home / "peers" / f"{bern.node}.mirror"
+    path = tail_of(bern.home)
+    for begin, _ in offsets(path)[1:4]:
+        for file, given, code in (
+            (mirror, homes[1:], "peers.mirror"), (path, homes, "tail.corrupt"),
+        ):  # fmt: skip
+            whole = file.read_bytes()
+            data = bytearray(whole)
+            data[begin + 22] ^= 1
+            file.write_bytes(data)
+            assert agreed(given) == (3, {code})
+            file.write_bytes(whole)
 
 
 # --- what a home keeps of others --------------------------------------------------------------

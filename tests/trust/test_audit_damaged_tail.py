@@ -7,10 +7,21 @@ import shutil
 
 import msgspec
 import pytest
-from ledgers import change_key, codes, consortium, release, sign_again, tail_of, two
+from ledgers import (
+    acquaint,
+    change_key,
+    codes,
+    consortium,
+    mirrored,
+    release,
+    sign_again,
+    tail_of,
+    two,
+)
 
 from konsil.protocol import entries, merkle, tiles
 from konsil.protocol.digest import sha256
+from konsil.protocol.identity import KeySet
 from konsil.protocol.learning_bodies import ModelBase, ModelTrain
 from konsil.protocol.node_bodies import KeyRotate
 from konsil.trust.audit import verify_home, verify_homes
@@ -173,6 +184,138 @@ def test_a_lost_change_of_the_log_key_accuses_nobody(tmp_path):
     assert codes(verify_home(bern.home)) == {"tail.corrupt"}
 
 
+WORD = b"\xa1t\xaakey.r"
+
+
+def by_two_keys(tmp_path, log=False):
+    """A home whose key changed at entry 3, with something signed by each; and the peer's."""
+    bern, graz = two(tmp_path)
+    bern.train()
+    old = bern.keys["log"]
+    new = change_key(bern, KeyRotate, "log" if log else "art")
+    other = sha256(b"other")
+    bern.journal.append([ModelBase(model=other, source="seed", licence="", note="")])
+    if log:
+        sign_again(bern, old, new)
+    else:
+        release(bern)
+    bern.close()
+    graz.close()
+    assert verify_home(bern.home).findings == ()
+    return bern.home
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("within", [3, 7])
+def test_a_flip_in_the_word_of_a_lost_change_of_keys_accuses_nobody(tmp_path, log, within):
+    home = by_two_keys(tmp_path, log)
+    change(home, tail_of(home).read_bytes().index(WORD) + within)
+    assert codes(verify_home(home)) == {"tail.corrupt"}
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_frames_that_cannot_be_told_apart_may_hold_a_change_of_keys(tmp_path, log):
+    home = by_two_keys(tmp_path, log)
+    for frame in frames_of(home)[2:4]:
+        change(home, frame.offset, 0x40)
+        change(home, places(frame)["entry"])
+    found = verify_home(home)
+    assert codes(found) == {"tail.corrupt"}
+    assert any("cannot be told apart" in one.message for one in found.findings)
+
+
+def keys_in_a_bundle(tmp_path, role):
+    """A home of which the second bundle has a change of keys."""
+    bern, graz = two(tmp_path)
+    bern.train()
+    old = bern.keys["log"]
+    base = ModelBase(model=sha256(b"other"), source="seed", licence="", note="")
+    bern.journal.append([base] * 256)
+    new = change_key(bern, KeyRotate, role)
+    bern.journal.append([base] * 300)
+    if role == "art":
+        release(bern)
+        bern.close()
+    else:
+        sign_again(bern, old, new)
+    graz.close()
+    assert verify_home(bern.home).findings == ()
+    return bern.home
+
+
+@pytest.mark.parametrize("role", ["art", "log"])
+def test_a_change_of_keys_in_a_lost_bundle_accuses_nobody(tmp_path, role):
+    home = keys_in_a_bundle(tmp_path, role)
+    path = home / "ledger" / "tile/entries/001"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    found = verify_home(home)
+    assert (codes(found), found.exit_code()) == ({"bundle.corrupt"}, 3)
+    path.unlink()
+    found = verify_home(home)
+    assert (codes(found), found.exit_code()) == ({"bundle.missing"}, 4)
+
+
+def test_what_no_lost_key_explains_is_said_beside_a_hole(tmp_path):
+    """A wrong signature by a key that is known, and a note that is none."""
+    home = keys_in_a_bundle(tmp_path, "art")
+    (home / "ledger" / "tile/entries/001").unlink()
+    path = home / "ledger" / "checkpoint"
+    whole = path.read_bytes()
+    for spoiled in (whole[:-6] + b"AA" + whole[-4:], b"", whole[:-1]):
+        path.write_bytes(spoiled)
+        assert "checkpoint.corrupt" in codes(verify_home(home)), spoiled
+
+
+def test_a_lost_entry_of_another_type_explains_no_wrong_signature(tmp_path):
+    bern, graz = two(tmp_path)
+    bern.train()
+    sound = bern.keys
+    bern.keys = KeySet({**sound.keys, "art": graz.keys["art"]})
+    release(bern)
+    bern.keys = sound
+    bern.close()
+    graz.close()
+    assert codes(verify_home(bern.home)) == {"publish.envelope"}
+    change(bern.home, places(frames_of(bern.home)[2])["entry"])
+    assert codes(verify_home(bern.home)) == {"tail.corrupt", "publish.envelope"}
+
+
+def received_under_new_key(tmp_path):
+    """Homes of a publisher whose key changed, and of its receiver, which mirrors nothing."""
+    bern, graz = two(tmp_path)
+    acquaint(bern, graz)
+    bern.train()
+    change_key(bern, KeyRotate, "art")
+    graz.receive(release(bern), bern.author)
+    bern.close()
+    graz.close()
+    return bern, graz
+
+
+def test_damage_beside_a_change_of_keys_hides_it_from_nobody(tmp_path):
+    bern, graz = received_under_new_key(tmp_path)
+    homes = [bern.home, graz.home]
+    assert codes(verify_homes(homes)) == set()
+    for index in (1, 3):
+        frame = frames_of(bern.home)[index]
+        change(bern.home, places(frame)["entry"])
+        assert codes(verify_homes(homes)) == {"tail.corrupt"}, index
+        change(bern.home, places(frame)["entry"])
+
+
+@pytest.mark.parametrize("index", [1, 3])
+def test_a_damaged_mirror_accuses_nobody_whom_it_mirrors(tmp_path, index):
+    bern, graz = received_under_new_key(tmp_path)
+    mirrored(bern, graz)
+    assert codes(verify_home(graz.home)) == set()
+    mirror = graz.home / "peers" / f"{bern.node}.mirror"
+    data = bytearray(mirror.read_bytes())
+    data[places(frames_of(bern.home)[index])["entry"]] ^= 1
+    mirror.write_bytes(data)
+    assert codes(verify_home(graz.home)) == {"peers.mirror"}
+
+
 def test_a_long_damaged_tail_is_read_on(tmp_path):
     """A crash can leave a tail of many groups; what is read of it stays in memory."""
     bern, _ = two(tmp_path)
@@ -217,6 +360,30 @@ def test_a_missing_bundle_accuses_nobody_of_a_gap(tmp_path):
     (bern.home / "ledger" / "tile/entries/001").unlink()
     found = verify_home(bern.home)
     assert (codes(found), found.exit_code()) == ({"bundle.missing"}, 4)
+
+
+def test_the_search_at_the_end_of_a_large_file_hashes_little(monkeypatch):
+    """Many small frames that are wrong, and much behind them."""
+    hashed = []
+
+    def counted(data):
+        hashed.append(len(data))
+        return merkle.leaf_hash(data)
+
+    monkeypatch.setattr("konsil.trust.salvage.leaf_hash", counted)
+    data = (b"\0\1x" + b"q" * 32) * 70 + b"\xff" * (2 << 20)
+    salvage(data, 0)
+    assert sum(hashed) <= len(data)
+
+
+def test_the_last_frame_is_found_whatever_its_length_says(homes):
+    frames = frames_of(homes[0])
+    for frame in (frames[-1], frames[-2]):
+        change(homes[0], frame.offset, 0x40)
+        data = tail_of(homes[0]).read_bytes()
+        found = salvage(data, 0)
+        assert [at for at, piece in enumerate(found.pieces) if piece.fault] == [frames.index(frame)]
+        change(homes[0], frame.offset, 0x40)
 
 
 def test_no_bytes_make_it_fail_or_take_long(homes):

@@ -239,3 +239,39 @@ def test_a_revoked_key_accuses_nobody(tmp_path):
     sign_again(graz, graz.keys["log"])
     bern.close()
     assert codes(verify_homes([bern.home, graz.home])) == set()
+
+
+def test_a_mirror_need_not_lead_to_what_a_revocation_made_void(tmp_path):
+    """A thief's checkpoint was accepted; the leaves that revoke its key were taken since."""
+    bern, graz = two(tmp_path)
+    good, thief = graz.journal.size, graz.keys["log"]
+    sign_again(graz, change_key(graz, KeyRevoke, "log", good=good - 1))
+    mirrored(graz, bern)
+    (bern.home / "peers" / f"{graz.node}.genesis").write_bytes(graz.author.entry)
+    head = Checkpoint(origin=graz.author.origin, size=good, root=bytes(32))
+    vouched(bern.home, checkpoint.sign(head, thief))
+    bern.close()
+    assert verify_home(bern.home).findings == ()
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied out."""
+
+    copied = 0
+
+    def __getitem__(self, at):
+        found = super().__getitem__(at)
+        if isinstance(at, slice):
+            Counted.copied += len(found)
+        return found
+
+
+def test_a_long_record_is_read_once(home, peer):
+    """Of a record at its limit, the rest at every frame would be terabytes."""
+    (home / "peers" / "witness.log").unlink()
+    for size in range(2, 200):
+        vouched(home, signed(peer, size, bytes(32)))
+    data = (home / "peers" / "witness.log").read_bytes()
+    Counted.copied = 0
+    assert len(read_record(Counted(data)).accepted) == 198
+    assert Counted.copied < 3 * len(data)

@@ -8,10 +8,11 @@ import shutil
 import pytest
 from ledgers import audit_of, consortium, payload, tail_of, two
 
+from konsil.protocol.digest import sha256
 from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 from konsil.protocol.fields import UNIT_E9
 from konsil.protocol.identity import KeySet
-from konsil.protocol.learning_bodies import ArtifactIntegrate, ArtifactPublish
+from konsil.protocol.learning_bodies import ArtifactIntegrate, ArtifactPublish, Part
 from konsil.trust.questions import artifact_views, taint_views
 from konsil.trust.questions.artifact import trace
 from konsil.trust.questions.gathering import gather
@@ -44,6 +45,33 @@ def published(told, name, number=0):
         if told.name(home.node) == name and isinstance(entry.b, ArtifactPublish)
     ]
     return found[number]
+
+
+def test_two_hospitals_that_made_the_same_model_both_hold_what_is_in_it(tmp_path):
+    """Half and half of the same two parts: one digest, two makers, nobody is free of it."""
+    bern, graz = two(tmp_path)
+    for one in (bern, graz):
+        one.train()
+    sent = {one.node: one.publish() for one in (bern, graz)}
+    for one, other in ((bern, graz), (graz, bern)):
+        one.receive(sent[other.node], other.author)
+    same = [Part(art=s.art, node=node, w_e9=UNIT_E9 // 2, trust_e9=UNIT_E9)
+            for node, s in sorted(sent.items())]  # fmt: skip
+    made = {one.mix([sent[other.node]], parts=same, out=sha256(b"one model")).out
+            for one, other in ((bern, graz), (graz, bern))}  # fmt: skip
+    assert len(made) == 1
+    for one in (bern, graz):
+        one.close()
+    homes = gather([bern.home, graz.home])
+    found = taint(homes, sent[bern.node].art.hex())
+    assert {node for node, _ in found.holders} == {bern.node, graz.node}
+    assert found.free == ()
+    data = taint_views.to_data(homes, found)
+    assert set(data["current_models"]) == {"bern", "graz"}
+    lines = taint_views.to_lines(homes, found)
+    holding = [line for line in lines if "its current model holds 50 %" in line]
+    assert {line.split(":")[0] for line in holding} == {"bern", "graz"}
+    assert not any("nothing of it" in line for line in lines)
 
 
 def test_an_artifact_by_payload_and_by_envelope(told):

@@ -59,7 +59,9 @@ class Waiting:
 
     def verbs(self) -> dict[str, Answer]:
         """The closed list of questions; most of them have no answer yet."""
-        silent = dict.fromkeys(("peers", "artifacts", "trust", "rotate", "publish"), self._not_yet)
+        silent = dict.fromkeys(
+            ("peers", "artifacts", "trust", "rotate", "redact", "publish"), self._not_yet
+        )
         return {"status": self._status, "stop": self._halt, **silent}
 
     async def _status(self, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +92,8 @@ class Waiting:
         return _wait(names, self._started, why, LOOK_AT + " ([ledger] vouch_wait_s bounds it)")
 
     async def _not_yet(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        if self._chronicle.size == 1:
+            raise UnreachableError("the node is still starting", hint="ask again in a moment")
         raise UnreachableError(
             "no peer has vouched for the ledger of this node yet",
             hint="start another hospital's node, or set [ledger] vouch_wait_s in node.toml",

@@ -2,30 +2,33 @@
 
     at once                 transport   its own restarts; a bad address ends the node (exit 4)
                             control     answers every question by itself, whatever goes wrong
-                            streams     hands incoming streams to who answers their kind
+                            streams     questions about logs are answered, the others wait
                             dialling    one connection a neighbour
-    then, once              vouching    do peers hold more of our log? Nothing is signed before
+    then, once              vouching    do peers hold more of our log? What is missing comes back;
+                                        another history ends the node (exit 3)
+                            keys        must be those in force (exit 5)
                             assemble    everything that follows from the ledger; `node.boot`
     and until it stops      links       one session a peer; peer errors stay in it
                             herald, pulls, learner (which asks the worker process)
                             chronicle   one writer; failure is fatal: stop, exit 6
                             visits, cosigning, suspicion: the logs of others
+                            reclaiming  what a restore lost; another history is fatal (exit 3)
 
-Every service restarts by itself but where an exit code stands. Closed in reverse order. It
-imports no torch: tensors live in the worker process.
+Every service restarts by itself but where an exit code stands. A stop before vouching signs
+nothing. Closed in reverse order. It imports no torch: tensors live in the worker process.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import trio
 
 from konsil.node.answers import Answers, Waiting
+from konsil.node.clock import now_ms, now_s
 from konsil.node.control import Answer, serve_control
 from konsil.node.exchange.admission import Admitted, admit, judge
 from konsil.node.exchange.asking import Lines
@@ -43,13 +46,14 @@ from konsil.node.exchange.serving import Serving
 from konsil.node.exchange.visits import Visits
 from konsil.node.exchange.vouching import SPANS, Vouched, Vouching
 from konsil.node.exchange.watch import Watch
+from konsil.node.keys import settle
 from konsil.node.learning.learner import Learner, Neighbour
 from konsil.node.learning.memory import recall
 from konsil.node.learning.press import Press
 from konsil.node.learning.restore import restore_shelf
 from konsil.node.learning.trainer import Trainer
 from konsil.node.learning.worker_messages import Open
-from konsil.node.opening import now_ms
+from konsil.node.redaction import Redaction
 from konsil.node.roster import Roster
 from konsil.node.rotation import Rotation
 from konsil.node.store.blobs import BlobStore
@@ -79,11 +83,6 @@ if TYPE_CHECKING:
     from konsil.node.paths import Home
     from konsil.node.store.journal import Journal
     from konsil.protocol.members import Member
-
-
-def now_s() -> int:
-    """Unix time in seconds."""
-    return int(time.time())
 
 
 class Daemon:
@@ -145,10 +144,12 @@ class Daemon:
             }.items():
                 nursery.start_soon(supervise, name, service, self._log)
             said = await self._vouch()
+            await trio.to_thread.run_sync(self._settle_keys)
             self.vouched = True
             await trio.to_thread.run_sync(self._assemble)
             await self._log_boot(said)
-            verbs |= {**self._answers().verbs(), "rotate": self._rotation.rotate}
+            verbs |= self._answers().verbs()
+            verbs |= {"rotate": self._rotation.rotate, "redact": self._redaction.redact}
             self._assembled.set()
             try:
                 await self._serve(task_status)
@@ -171,6 +172,11 @@ class Daemon:
             self._transport, self._lines, self.roster, self._journal, self._limits, self._log
         )
         return await vouching.run(self._neighbour_count, patience)
+
+    def _settle_keys(self) -> None:
+        """What the peers brought back may have put a key in force that was only staged."""
+        self._journal.require_keys()
+        settle(self._home.keys, self._journal.keyring.keys, sure=True)
 
     async def _log_boot(self, said: Vouched) -> None:
         """What the peers said of our log stands in it from now on, and what did not come back."""
@@ -226,6 +232,7 @@ class Daemon:
         self._rotation = Rotation(
             home.keys, self.chronicle, self.learner.publishing, self._tell, log
         )
+        self._redaction = Redaction(self.chronicle, now_ms, log)
         self._exposure = Exposure(self.learner, self.chronicle, self.watch, journal, now_s, log)
 
     def _answers(self) -> Answers:

@@ -105,17 +105,18 @@ def stage(folder: Path, role: str) -> SigningKey:
     return key
 
 
-def settle(folder: Path, in_force: Mapping[str, VerifyKey]) -> None:
-    """Puts the staged keys that are in force in their place, and drops those that are not.
+def settle(folder: Path, in_force: Mapping[str, VerifyKey], *, sure: bool) -> None:
+    """Puts the staged keys that are in force in their place.
 
-    Raises `StorageError`.
+    The others are dropped only when it is `sure` that the log is the newest: an older copy of
+    it does not know of the change that put one in force. Raises `StorageError`.
     """
     for role, key in load_following(folder).items():
         path = _next(folder, role)
         try:
             if in_force[role] == key.public:
                 os.replace(path, folder / f"{role}.key")
-            else:
+            elif sure:
                 path.unlink()
             sync_folder(folder)
         except OSError as error:

@@ -7,13 +7,13 @@ Nothing is signed.
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
+from konsil.node.clock import now_ms
 from konsil.node.config import check_identity
 from konsil.node.keys import load_following, settle
 from konsil.node.store.journal import Journal
-from konsil.protocol.errors import ConfigError, StorageError
+from konsil.protocol.errors import ConfigError, KonsilError
 
 if TYPE_CHECKING:
     from konsil.node.config import NodeConfig
@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     from konsil.protocol.identity import KeySet
 
 
-def now_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 def open_journal(home: Home, config: NodeConfig, keys: KeySet, log: Log) -> Journal:
     """The home's ledger, recovered and locked; notices go to the log.
 
-    Raises as `Journal.open` does, and `ConfigError` when the ledger is somebody else's.
+    Raises as `Journal.open` does, and `ConfigError` when the ledger is somebody else's, or the
+    keys are older than it.
     """
 
     def trace(mark: str) -> None:
@@ -48,10 +44,15 @@ def open_journal(home: Home, config: NodeConfig, keys: KeySet, log: Log) -> Jour
     try:
         check_identity(config, journal.author, home.config)
         journal.check_keys()
-        settle(home.keys, journal.keyring.keys)
-    except (ConfigError, StorageError):
+        settle(home.keys, journal.keyring.keys, sure=False)
+    except KonsilError:
         journal.close(sign=False)
         raise
+    try:
+        journal.require_keys()
+    except ConfigError as error:
+        # Perhaps the ledger is the old copy: then the peers bring back what is missing.
+        log.warning("keys.unknown", reason=error.message, hint=error.hint)
     for notice in journal.notices:
         log.warning("journal.notice", notice=notice)
     return journal

@@ -8,6 +8,7 @@ it stands in every member's list, which a log cannot rewrite.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ import msgspec
 import trio
 
 from konsil.node.keys import load_key, settle, stage
-from konsil.protocol.errors import ConfigError, RemoteError, UsageError
+from konsil.protocol.errors import ConfigError, RemoteError, SignatureRefused, UsageError
 from konsil.protocol.fields import Code, Count
 from konsil.protocol.identity import RECOVERY
 from konsil.protocol.keyring import Change
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
     from konsil.node.log import Log
     from konsil.node.store.chronicle import Chronicle
-    from konsil.protocol.identity import VerifyKey
+    from konsil.protocol.identity import SigningKey
 
 
-ROLES_HINT = (
-    "the roles are log, wit, art and rec; the peer key stands in the member list of every node"
-)
+HINTS = {
+    "role": "choose log, wit, art or rec; the peer key stands in the member list of every node",
+    "reason": "a word such as planned or stolen: small letters, digits and _ . : / -",
+    "revoke_from": "give the number of an entry",
+}
 
 NAME_IT = "name the file of the recovery key in force with --recovery-key"
 
@@ -65,10 +68,7 @@ class Rotation:
 
     async def rotate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Another key for a role. Raises `UsageError`, `ConfigError` or `StorageError`."""
-        try:
-            wanted = msgspec.convert(arguments, Wanted)
-        except msgspec.ValidationError as error:
-            raise UsageError(f"cannot change a key: {error}", hint=ROLES_HINT) from error
+        wanted = _wanted(arguments)
         own = self._folder / f"{RECOVERY}.key"
         path = own if wanted.recovery_key is None else Path(wanted.recovery_key)
         try:
@@ -76,15 +76,29 @@ class Rotation:
         except ConfigError as error:
             raise ConfigError(error.message, hint=NAME_IT) from error
         async with self._publishing:
-            old = self._chronicle.in_force[wanted.role]
-            change = Change(
-                role=wanted.role,
-                new=await trio.to_thread.run_sync(stage, self._folder, wanted.role),
-                rec=rec,
-                reason=wanted.reason,
-                void_from=wanted.revoke_from,
+            # Never cut in the middle: the only copy of a key in force lies beside its place.
+            with trio.CancelScope(shield=True):
+                told = await self._rotate(wanted, rec, path)
+            return told
+
+    async def _rotate(self, wanted: Wanted, rec: SigningKey, path: Path) -> dict[str, Any]:
+        await self._settle()
+        old, since = self._chronicle.in_force[wanted.role], self._chronicle.since(wanted.role)
+        size = self._chronicle.size
+        if wanted.revoke_from is not None and not since <= wanted.revoke_from <= size:
+            raise UsageError(
+                f"the {wanted.role} key in force serves from entry {since} on, and the log has"
+                f" {size} entries: it cannot be revoked from {wanted.revoke_from} on",
+                hint=f"give --revoke-from a number from {since} to {size}",
             )
-            index = await self._change(change, path)
+        change = Change(
+            role=wanted.role,
+            new=await trio.to_thread.run_sync(stage, self._folder, wanted.role),
+            rec=rec,
+            reason=wanted.reason,
+            void_from=wanted.revoke_from,
+        )
+        index = await self._change(change, path)
         self._log.warning("key.changed", role=wanted.role, index=index, reason=wanted.reason)
         self._tell()
         return {
@@ -99,14 +113,29 @@ class Rotation:
         """The index at which the change stands. After a `StorageError` the next start settles."""
         try:
             receipt = await self._chronicle.change_key(change)
-        except RemoteError as error:
-            await self._settle(self._chronicle.in_force)
+        except SignatureRefused as error:
+            await self._settle()
             raise ConfigError(
-                f"{path}: the {change.role} key stays as it is: {error.message}",
+                f"{path}: is not the recovery key in force; the {change.role} key stays as it is",
                 hint=NAME_IT,
             ) from error
-        await self._settle(self._chronicle.in_force)
+        except RemoteError as error:
+            await self._settle()
+            raise UsageError(f"the {change.role} key stays as it is: {error.message}") from error
+        await self._settle()
         return receipt.index
 
-    async def _settle(self, in_force: Mapping[str, VerifyKey]) -> None:
-        await trio.to_thread.run_sync(settle, self._folder, in_force)
+    async def _settle(self) -> None:
+        in_force = self._chronicle.in_force
+        await trio.to_thread.run_sync(partial(settle, self._folder, in_force, sure=True))
+
+
+def _wanted(arguments: Mapping[str, Any]) -> Wanted:
+    """What is asked for. Raises `UsageError` that names the argument."""
+    try:
+        return msgspec.convert(arguments, Wanted)
+    except msgspec.ValidationError as error:
+        name = next((one for one in HINTS if f"$.{one}" in str(error)), "")
+        said = f"`{arguments[name]}` is no {name.replace('_', ' ')}" if name else str(error)
+        hint = HINTS.get(name, "see konsil node rotate --help")
+        raise UsageError(f"no key was changed: {said}", hint=hint) from error

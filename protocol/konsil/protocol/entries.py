@@ -269,9 +269,14 @@ def _quick_group(
         return None
     bound = min(limits.entry_bytes, limits.items)
     fits = max(map(len, found)) <= bound and {*map(len, salts)} == {SALT_BYTES}
-    if not fits or any(map(fault_of, bodies)) or not is_plain(read, limits):
+    ruled = [body for body in bodies if isinstance(body, _RULED)]
+    if not fits or any(map(fault_of, ruled)) or not is_plain(read, limits):
         return None
     return found
+
+
+_RULED = (NodeGenesis, ArtifactIntegrate, NodeBoot)
+"""Bodies that have a rule beyond their schema."""
 
 
 def fault_of(body: Body) -> str:

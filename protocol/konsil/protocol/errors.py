@@ -129,6 +129,10 @@ class SignatureRefused(RemoteError):
     code = "signature"
 
 
+class KeyRevoked(SignatureRefused):
+    """What a key signed that was revoked for this place of the log; it may have been honest."""
+
+
 class ManifestRefused(RemoteError):
     """A manifest, proof or payload that contradicts itself or the rules."""
 

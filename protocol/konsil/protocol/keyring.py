@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import checkpoint, note
-from konsil.protocol.errors import ManifestRefused, SignatureRefused
+from konsil.protocol import checkpoint, entries, note
+from konsil.protocol.errors import KeyRevoked, ManifestRefused, RemoteError, SignatureRefused
 from konsil.protocol.genesis import Author
 from konsil.protocol.identity import SigningKey, VerifyKey
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.note import NoteKey
+
+CHANGE_WORD = b"key.r"
+"""Both types of change have it in their bytes: what has not holds no change of keys."""
+_CHANGES = frozenset({"key.rotate", "key.revoke"})
+
+
+def is_change(data: bytes) -> bool:
+    """Whether these bytes are an entry that changes a key, as far as its frame says."""
+    if CHANGE_WORD not in data:
+        return False
+    try:
+        return entries.peek(data).t in _CHANGES
+    except RemoteError:
+        return False
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +119,19 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
             periods=(*kept, Period(role=body.role, key=fresh, since=index + 1)),
         )
 
+    def follow(self, index: int, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Keyring:
+        """The keyring once the entry `data` stands at `index`: the same, unless it is a change.
+
+        Raises as `after` does, `ManifestRefused` also for a change that names another position,
+        and `EncodingRefused` or `LimitExceeded` for one against the schema.
+        """
+        if not is_change(data):
+            return self
+        entry = entries.decode(data, limits=limits)
+        if entry.n != index:
+            raise ManifestRefused(f"entry {entry.n} ({entry.t}) stands at {index}")
+        return self.after(index, entry.b) if isinstance(entry.b, KeyRotate | KeyRevoke) else self
+
     def before(self, index: int) -> Keyring:
         """The keyring as it was before entry `index` stood: no later change counts."""
         begun = [period for period in self.periods if period.since <= index]
@@ -125,10 +152,10 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
         return {period.role: period.key for period in self.periods}
 
     def at(self, role: str, index: int) -> VerifyKey:
-        """The key that signs what stands at `index`. Raises `SignatureRefused` when void."""
+        """The key that signs what stands at `index`. Raises `KeyRevoked` when it is void there."""
         period = self._period(role, index)
         if period.void_from is not None and index >= period.void_from:
-            raise SignatureRefused(f"the {role} key was revoked from entry {period.void_from} on")
+            raise KeyRevoked(f"the {role} key was revoked from entry {period.void_from} on")
         return period.key
 
     def witness_keys(self) -> tuple[VerifyKey, ...]:
@@ -146,7 +173,8 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
         """The verified head of the author's log in a note.
 
         The key in force at its size must have signed; the one before may have, and so may the
-        `known` cosigners. Raises `EncodingRefused`, `LimitExceeded` or `SignatureRefused`.
+        `known` cosigners. Raises `EncodingRefused`, `LimitExceeded` or `SignatureRefused`
+        (`KeyRevoked` when it is void).
         """
         origin = self.author.origin
         logs = [period for period in self.periods if period.role == "log"]
@@ -160,7 +188,7 @@ class Keyring(msgspec.Struct, frozen=True, kw_only=True):
             raise SignatureRefused(f"checkpoint: the key in force at {head.size} did not sign")
         void = logs[place].void_from
         if void is not None and head.size > void:
-            raise SignatureRefused(f"checkpoint: its key was revoked from size {void} on")
+            raise KeyRevoked(f"checkpoint: its key was revoked from size {void} on")
         strangers = [
             key for at, key in enumerate(own) if key in signed and at not in (place, place - 1)
         ]

@@ -55,6 +55,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mirror_bytes: int = 1 * GIB
     """What we keep of one other member's log: some three million entries, and as much as an
     audit reads of it."""
+    unsigned_bytes: int = 16 * MIB
+    """What we take from one neighbour of our own log before a signature of ours is seen to cover
+    it: some fifty thousand entries."""
     tail_bytes: int = 1 * GIB
     """The newest entries of a log, in one file."""
     blob_bytes: int = 1 * GIB

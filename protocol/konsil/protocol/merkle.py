@@ -95,14 +95,33 @@ def range_root(nodes: Nodes, begin: int, end: int) -> bytes:
 
 def grown_root(nodes: Nodes, size: int, leaves: Iterable[bytes]) -> bytes:
     """The root once leaf hashes `leaves` follow the first `size`; nothing is kept."""
-    peaks = [(level, nodes.node(level, index)) for level, index in cover(0, size)]
+    peaks = Peaks((level, nodes.node(level, index)) for level, index in cover(0, size))
     for leaf in leaves:
+        peaks.push(leaf)
+    return peaks.root()
+
+
+class Peaks:
+    """The right edge of a growing tree: its complete subtrees and their roots, nothing below.
+
+    So a root costs no memory, however many leaves there are; nothing can be proven from it.
+    """
+
+    def __init__(self, peaks: Iterable[tuple[int, bytes]] = ()) -> None:
+        """Begins with complete subtrees as `cover` names them: (level, root), left to right."""
+        self._peaks = list(peaks)
+
+    def push(self, leaf: bytes) -> None:
+        """Adds one leaf *hash*."""
         level, found = 0, leaf
-        while peaks and peaks[-1][0] == level:
-            found = node_hash(peaks.pop()[1], found)
+        while self._peaks and self._peaks[-1][0] == level:
+            found = node_hash(self._peaks.pop()[1], found)
             level += 1
-        peaks.append((level, found))
-    return fold(found for _, found in peaks)
+        self._peaks.append((level, found))
+
+    def root(self) -> bytes:
+        """The root over all leaves so far."""
+        return fold(found for _, found in self._peaks)
 
 
 def _split(count: int) -> int:

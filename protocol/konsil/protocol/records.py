@@ -143,8 +143,8 @@ def is_plain(record: object, limits: Limits) -> bool:
     if len(text) <= limits.text_bytes:
         return True
     # A longer text than the limit covers a whole block of half the limit: one without a quote.
-    half = limits.text_bytes // 2
-    blocks = (text[at : at + half] for at in range(0, len(text), half or 1))
+    half = max(1, limits.text_bytes // 2)
+    blocks = (text[at : at + half] for at in range(0, len(text) - half + 1, half))
     return all(b'"' in block for block in blocks) or _longest(record) <= limits.text_bytes
 
 

@@ -173,10 +173,11 @@ def _zero_filled(data: bytes, begin: int, end: int) -> bool:
 def _ends_whole(data: bytes, begin: int) -> bool:
     """Whether a frame that begins at or after `begin` ends exactly at the end of the file.
 
-    The frame at `begin` itself counts whatever its length says.
+    The frame at `begin` itself counts whatever its length says. Nothing longer than an entry can
+    be is looked at: between here and there may be a gibibyte of withheld bodies.
     """
     last = len(data) - HASH_BYTES
-    for at in range(begin, last - PREFIX_BYTES + 1):
+    for at in range(max(begin, last - PREFIX_BYTES - 0xFFFF), last - PREFIX_BYTES + 1):
         start = at + PREFIX_BYTES
         fits = int.from_bytes(data[at:start], "big") == last - start
         if (fits or at == begin) and leaf_hash(data[start:last]) == data[last:]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,9 +14,10 @@ from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
 from konsil.node.control import ask
+from konsil.node.exchange import reclaiming as reclaiming_module
 from konsil.node.exchange.reclaiming import Reclaiming
 from konsil.node.store.blobs import BlobStore
-from konsil.protocol.errors import VerificationError
+from konsil.protocol.errors import EncodingRefused, VerificationError
 from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive
 from konsil.trust.audit import verify_home
 
@@ -145,4 +148,97 @@ async def test_heads_that_nobody_can_show_are_asked_for_once(tmp_path, nursery):
         await net.until(lambda: asked == [b"x" * 32])
     told = await trio.to_thread.run_sync(ask, tmp_path / "a", "publish")
     assert told["sequence"] == 3
+    nursery.cancel_scope.cancel()
+
+
+def claimed(net, digest):
+    """An artifact of `a` that `a` does not know."""
+    real = net.daemons["a"].shelf.newest(net.members["a"].node, "parameters").head
+    return msgspec.structs.replace(real, env=digest * 32, sequence=2**50)
+
+
+def offering(net, answer):
+    """From now on `a` asks `answer` for offers, with a neighbour's name and a digest."""
+
+    async def offer(member, env):
+        return await answer(member.name, env)
+
+    net.daemons["a"]._reclaiming._offer = offer
+
+
+async def test_what_one_neighbour_claims_and_refuses_another_is_asked_for(tmp_path, nursery):
+    net = await learned(tmp_path, nursery, "abc")
+    asked = []
+
+    async def refuse(name, env):
+        asked.append((name, env))
+
+    offering(net, refuse)
+    for name in "bbcc":
+        net.daemons["a"]._reclaiming.consider(net.members[name], [claimed(net, b"x")])
+        await net.until(lambda name=name: (name, b"x" * 32) in asked)
+    assert asked == [("b", b"x" * 32), ("c", b"x" * 32)]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_claim_whose_showing_breaks_off_is_looked_at_again(tmp_path, nursery):
+    net = await learned(tmp_path, nursery)
+    reclaiming, member, asked = net.daemons["a"]._reclaiming, net.members["b"], []
+
+    async def breaking(name, env):
+        asked.append(env)
+        if len(asked) == 1:
+            raise trio.BrokenResourceError
+
+    offering(net, breaking)
+    reclaiming.consider(member, [claimed(net, b"x"), claimed(net, b"y")])
+    await net.until(lambda: asked == [b"x" * 32])
+    reclaiming.linked(member)
+    await net.until(lambda: asked == [b"x" * 32, b"x" * 32, b"y" * 32])
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_refusal_does_not_hide_what_else_is_claimed(tmp_path, nursery):
+    net = await learned(tmp_path, nursery)
+    reclaiming, asked = net.daemons["a"]._reclaiming, []
+
+    async def refusing(name, env):
+        asked.append(env)
+        raise EncodingRefused("nonsense")
+
+    offering(net, refusing)
+    reclaiming.consider(net.members["b"], [claimed(net, b"x"), claimed(net, b"y")])
+    await net.until(lambda: asked == [b"x" * 32, b"y" * 32])
+    nursery.cancel_scope.cancel()
+
+
+async def test_few_claims_of_one_neighbour_are_remembered(tmp_path, nursery, monkeypatch):
+    monkeypatch.setattr(reclaiming_module, "CLAIMS", 2)
+    net = await learned(tmp_path, nursery)
+    reclaiming, member = net.daemons["a"]._reclaiming, net.members["b"]
+    reclaiming.consider(member, [claimed(net, digest) for digest in (b"x", b"y", b"z")])
+    assert set(reclaiming._claims[member.node]) == {b"y" * 32, b"z" * 32}
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_event_loop_never_waits_for_the_disk_of_the_log(tmp_path, nursery, monkeypatch):
+    """The log is locked while an append syncs."""
+    net = await learned(tmp_path, nursery)
+    daemon, threads = net.daemons["a"], []
+    offer = SimpleNamespace(proof=daemon.shelf.newest(net.members["a"].node, "parameters").proof)
+    root_at = daemon._journal.root_at
+
+    def looking(size):
+        threads.append(threading.current_thread())
+        return root_at(size)
+
+    async def showing(name, env):
+        return offer
+
+    monkeypatch.setattr(daemon._journal, "root_at", looking)
+    offering(net, showing)
+    daemon._reclaiming.consider(net.members["b"], [claimed(net, b"x")])
+    await net.until(lambda: all(daemon._reclaiming._claims[net.members["b"].node].values()))
+    assert threads
+    assert threading.current_thread() not in threads
     nursery.cancel_scope.cancel()

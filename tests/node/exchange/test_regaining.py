@@ -15,19 +15,21 @@ import trio
 from ledgers import Hospital
 
 from konsil.node.exchange import regaining
+from konsil.node.exchange import vouching as vouching_module
 from konsil.node.exchange.regaining import Regaining, lost_bodies, spans
 from konsil.node.exchange.vouching import Vouching
 from konsil.node.store.journal import Journal
 from konsil.protocol import checkpoint, entries, merkle, mirror, note
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.errors import ConfigError, UnreachableError, VerificationError
-from konsil.protocol.identity import SigningKey
+from konsil.protocol.identity import KeySet, SigningKey
 from konsil.protocol.keyring import Change
 from konsil.protocol.learning_bodies import ModelBase
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.members import Member
 from konsil.protocol.mirror import Leaf, Page, Prove, Proven
 from konsil.protocol.node_bodies import LogRedact, NodeBoot, Span
+from konsil.protocol.note import sign as sign_note
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())
 D = bytes(32)
@@ -108,6 +110,27 @@ class Gone(Neighbour):
         raise UnreachableError("gone")
 
 
+class Endless(Neighbour):
+    """Says that there is no end of leaves, and shows as many as one page holds, or fewer."""
+
+    def __init__(self, journal, most=None, note=None):
+        super().__init__(journal)
+        self.most, self.pages = most, 0
+        if note is None:
+            text = checkpoint.to_text(Checkpoint(origin=journal.author.origin, size=2**40, root=D))
+            key = SigningKey.from_seed(D)
+            note = sign_note(text, [(journal.author.origin, key)])
+        self.note = note
+
+    async def answer(self, question):
+        if isinstance(question, Prove):
+            return Proven(root=D, hashes=())
+        self.pages += 1
+        await trio.sleep(0.01 if self.most else 0)
+        frames = mirror.page([Leaf(None, b"x" * 32)] * (self.most or 8))
+        return Page(note=self.note, held=self.note, size=2**40, first=question.first, frames=frames)
+
+
 class Lines:
     """Lines to scripted neighbours, by peer."""
 
@@ -138,13 +161,13 @@ def log(tmp_path):
     bern.close()
 
 
-async def regain(bern, old, *neighbours, expected=None):
+async def regain(bern, old, *neighbours, expected=None, limits=DEFAULT_LIMITS):
     members = [
         Member(name=f"n{at}", node="a" * 31 + "bcdefg"[at], peer=f"peer{at}", addresses=())
         for at in range(len(neighbours))
     ]
     lines = Lines({one.peer: shown for one, shown in zip(members, neighbours, strict=True)})
-    service = Regaining(lines, bern.node, old, DEFAULT_LIMITS, LOG)
+    service = Regaining(lines, bern.node, old, limits, LOG)
     await service.run(lambda: members, len(neighbours) if expected is None else expected)
     return lines
 
@@ -240,6 +263,76 @@ async def test_a_fast_forger_does_not_outrun_an_honest_neighbour(log, autojump_c
     assert bodies(old) == bodies(bern.journal)
 
 
+async def test_a_forger_holds_nobody_up_for_one_that_cannot_be_reached(log, monkeypatch):
+    monkeypatch.setattr(regaining, "OTHERS_S", 0.1)
+    bern, old = log
+    before = old.size
+    with trio.fail_after(60):
+        await regain(bern, old, Inventor(bern.journal), expected=2)
+    assert old.size == before
+
+
+async def test_little_is_taken_that_nobody_signed(log, monkeypatch):
+    monkeypatch.setattr(regaining, "PORTION_BYTES", 1000)
+    limits = msgspec.structs.replace(DEFAULT_LIMITS, unsigned_bytes=3000, mirror_bytes=10**6)
+    bern, old = log
+    liar = Endless(bern.journal)
+    await regain(bern, old, liar, Neighbour(bern.journal), limits=limits)
+    assert bodies(old) == bodies(bern.journal)
+    await regain(bern, old, liar, limits=limits)
+    page_bytes = 8 * 34
+    assert liar.pages * page_bytes < 2 * (3000 + page_bytes)
+
+
+async def test_what_leads_to_no_signature_of_ours_is_not_taken_to_its_end(log, monkeypatch):
+    """The checkpoint is ours and about very much; the leaves are not."""
+    monkeypatch.setattr(regaining, "PORTION_BYTES", 1000)
+    bern, old = log
+    head = Checkpoint(origin=bern.journal.author.origin, size=2**40, root=D)
+    liar = Endless(bern.journal, note=checkpoint.sign(head, bern.keys["log"]))
+    limits = msgspec.structs.replace(DEFAULT_LIMITS, mirror_bytes=10**6)
+    await regain(bern, old, liar, Neighbour(bern.journal), limits=limits)
+    assert bodies(old) == bodies(bern.journal)
+    assert liar.pages < 10
+
+
+async def test_one_that_shows_leaf_by_leaf_what_nobody_signed_is_left(log, monkeypatch):
+    monkeypatch.setattr(regaining, "UNSIGNED_S", 0.1)
+    bern, old = log
+    before = old.size
+    with trio.fail_after(60):
+        await regain(bern, old, Endless(bern.journal, most=1))
+    assert old.size == before
+
+
+async def test_a_long_log_comes_back_in_portions_that_are_proven(log, monkeypatch):
+    monkeypatch.setattr(regaining, "PORTION_BYTES", 1000)
+    monkeypatch.setattr(mirror, "PAGE_BYTES", 500)
+    bern, old = log
+    proven = []
+
+    class Proving(Neighbour):
+        async def answer(self, question):
+            if isinstance(question, Prove):
+                proven.append(question.old)
+            return await super().answer(question)
+
+    first = old.size
+    await regain(bern, old, Proving(bern.journal))
+    assert bodies(old) == bodies(bern.journal)
+    assert proven
+    assert all(first < size < old.size for size in proven)
+
+
+async def test_another_history_is_found_in_its_first_portion(log, monkeypatch):
+    monkeypatch.setattr(regaining, "PORTION_BYTES", 1000)
+    monkeypatch.setattr(mirror, "PAGE_BYTES", 500)
+    bern, old = log
+    old.append([msgspec.structs.replace(bern.journal.entry(1).b, note="another")])
+    with pytest.raises(VerificationError, match="are not these"):
+        await regain(bern, old, Neighbour(bern.journal))
+
+
 async def test_liars_alone_change_nothing(log):
     bern, old = log
     before = old.size
@@ -331,6 +424,42 @@ async def test_a_key_that_changed_after_the_backup_comes_back_with_the_log(log):
     again.close(sign=False)
 
 
+async def test_what_a_newer_key_of_ours_signed_is_asked_for_until_it_is_here(log, monkeypatch):
+    """The home's keys are newer than its log, and the only neighbour's link breaks at first."""
+    monkeypatch.setattr(vouching_module, "AGAIN_S", 0.01)
+    bern, old = log
+    fresh = changed(bern)
+    old.close(sign=False)
+    keys = KeySet({**bern.keys.keys, "log": fresh})
+    again = Journal.open(old.folder, keys, bern.clock, bern.draw.randbytes)
+
+    class Breaking(Neighbour):
+        answers = 0
+
+        async def answer(self, question):
+            self.answers += 1
+            if self.answers == 2:
+                raise UnreachableError("gone")
+            return await super().answer(question)
+
+    with trio.fail_after(60):
+        await vouch(bern, again, Breaking(bern.journal))
+    assert (again.size, again.root) == (bern.journal.size, bern.journal.root)
+    again.close(sign=False)
+
+
+async def test_a_changed_key_is_found_among_many_portions(log, monkeypatch):
+    monkeypatch.setattr(regaining, "PORTION_BYTES", 500)
+    monkeypatch.setattr(mirror, "PAGE_BYTES", 500)
+    bern, old = log
+    fresh = changed(bern)
+    old.close(sign=False)
+    again = behind(bern, old.folder, following={"log": fresh})
+    await vouch(bern, again, Neighbour(bern.journal), Neighbour(bern.journal))
+    assert (again.size, again.root) == (bern.journal.size, bern.journal.root)
+    again.close(sign=False)
+
+
 async def test_without_the_new_key_nothing_is_signed(log):
     bern, old = log
     changed(bern)
@@ -352,6 +481,51 @@ async def test_a_note_that_nobody_can_read_holds_nobody_up(log):
 
     said = await vouch(bern, old, Inventive(bern.journal), Neighbour(old))
     assert {one.size for one in said.peers} == {old.size}
+
+
+def revoked(bern, good):
+    """The log key is revoked from `good` on."""
+    fresh = SigningKey.from_seed(bern.draw.randbytes(32))
+    change = Change(role="log", new=fresh, rec=bern.keys["rec"], reason="stolen", void_from=good)
+    bern.journal.change_key(change)
+
+
+async def test_what_a_revoked_key_signed_vouches_where_it_is_our_log(log):
+    """The key was revoked while nobody could be reached: the peers know of it from us only."""
+    bern, old = log
+    behind = Neighbour(bern.journal)
+    revoked(bern, old.size)
+    with trio.fail_after(60):
+        said = await vouch(bern, bern.journal, behind, behind)
+    assert {one.size for one in said.peers} == {behind.size}
+    assert behind.size > old.size
+
+
+@pytest.mark.parametrize("more", [1, 40])
+async def test_what_a_thief_signed_with_a_revoked_key_holds_nobody_up(log, more):
+    bern, old = log
+    good = old.size
+    (bern.journal.folder / "cosigned").write_bytes(old.checkpoint)
+    old.append([msgspec.structs.replace(bern.journal.entry(1).b, note="another")] * more)
+    thief = Neighbour(old)
+    revoked(bern, good)
+    assert bern.journal.cosigned_size == good
+    assert (thief.size < bern.journal.size) == (more == 1)
+    before = bern.journal.root
+    with trio.fail_after(60):
+        said = await vouch(bern, bern.journal, thief, thief)
+    assert {one.size for one in said.peers} == {0}
+    assert bern.journal.root == before
+
+
+async def test_a_history_from_before_the_revocation_ends_the_start(log):
+    """The key was good there: two histories under it are ours."""
+    bern, old = log
+    old.append([msgspec.structs.replace(bern.journal.entry(1).b, note="another")])
+    other = Neighbour(old)
+    revoked(bern, other.size)
+    with pytest.raises(VerificationError, match="are not these"):
+        await vouch(bern, bern.journal, other, other)
 
 
 async def test_who_knows_less_than_what_was_cosigned_does_not_vouch(log):

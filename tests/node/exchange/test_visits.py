@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import structlog
 import trio
+import trio.testing
 from signed_logs import SignedLog, Wires, roster_of
 
 from konsil.node.exchange import taking
@@ -213,10 +214,48 @@ async def test_a_checkpoint_under_a_new_key_sends_us_to_its_author_first(visitor
     await visitor.visit(visitor.ulm)
     assert (visitor.kept().size, visitor.exposed, visitor.watch.questions()) == (10, [], [])
     assert visitor.watch.suspects(10**9)[visitor.bern.node] is False
+    assert {*visitor.visits._errands._due} == {visitor.bern.node}
     visitor.bern.reachable = True
-    await visitor.visit(visitor.ulm)
+    await visitor.visit(visitor.bern)
     assert (visitor.kept().size, visitor.kept().newest) == (11, visitor.bern.note())
     assert visitor.said("checkpoint.refused") == []
+
+
+async def test_a_fork_under_a_new_key_is_found_once_its_author_was_mirrored(visitor, nursery):
+    """The shower shows it once, and nothing else brings us there again."""
+    await visitor.mirror()
+    visitor.bern.change(KeyRotate, "log")
+    other = visitor.bern.fork(11).grow(2)
+    visitor.bern.grow(3)
+    visitor.visits.shown(visitor.ulm.member, [other.note()])
+    visitor.visits._errands._pause_s = 0.0
+    nursery.start_soon(visitor.visits.run)
+    with trio.fail_after(20):
+        while not visitor.exposed:
+            await trio.sleep(0.01)
+    nursery.cancel_scope.cancel()
+
+
+async def test_nobody_waits_for_a_member_that_shows_its_log_slowly(visitor, nursery, monkeypatch):
+    """A visit at an honest neighbour ends, whoever's checkpoints that one shows."""
+    await visitor.mirror()
+    visitor.bern.change(KeyRotate, "log")
+    ask = visitor.wires.ask
+
+    async def slow(peer, protocol, data):
+        if peer == visitor.bern.member.peer:
+            await trio.sleep_forever()
+        return await ask(peer, protocol, data)
+
+    monkeypatch.setattr(visitor.wires, "ask", slow)
+    nursery.start_soon(visitor.mirror)
+    await trio.testing.wait_all_tasks_blocked()
+    visitor.ulm.grow(3)
+    visitor.ulm.shows = [visitor.bern.note()]
+    with trio.fail_after(5):
+        await visitor.visit(visitor.ulm)
+    assert visitor.kept(visitor.ulm).size == 4
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_checkpoint_by_a_revoked_key_is_no_fork(visitor):

@@ -8,8 +8,8 @@ from signed_logs import SignedLog, roster_of
 from konsil.node.exchange import watch as watch_module
 from konsil.node.exchange.watch import Watch
 from konsil.node.store.witnessed import Witnessed
-from konsil.protocol import fork, tiles
-from konsil.protocol.errors import ManifestRefused, RemoteError, SignatureRefused
+from konsil.protocol import fork, merkle, tiles
+from konsil.protocol.errors import ManifestRefused, RemoteError, SignatureRefused, StorageError
 from konsil.protocol.identity import SigningKey
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.mirror import Prove, Proven
@@ -199,6 +199,33 @@ def test_the_second_side_of_a_fork_survives_a_restart(world):
     assert world.watch.forks() != {}
 
 
+def test_who_is_exposed_stays_exposed_when_the_key_is_revoked_and_the_node_starts_again(world):
+    """The proof was good when it was met; nobody takes it back by a revocation."""
+    world.mirror()
+    sight = world.meet(world.bern.fork(5).grow(4).note(8))
+    world.bern.change(KeyRevoke, "log", good=5)
+    assert isinstance(world.mirror(), Forked)
+    for _ in range(2):
+        assert world.watch.exposed(world.bern.node) == sight.proof
+        world.start()
+    for name in (f"{world.bern.node}.fork", f"{world.bern.node}.mirror"):
+        (world.folder / name).unlink()
+    world.start()
+    assert world.watch.exposed(world.bern.node) is None
+    world.watch.believe(world.bern.node, sight.proof)
+    world.start()
+    assert world.watch.exposed(world.bern.node) == sight.proof, "our ledger had written it down"
+
+
+def test_a_proof_about_another_log_is_not_taken_up(world):
+    other = SignedLog("ulm").grow(5)
+    proof = fork.build(other.note(4), other.fork(2).grow(2).note(4))
+    for wrong in (proof, b"", b"konsil fork-proof@v1"):
+        with pytest.raises(RemoteError):
+            world.watch.believe(world.bern.node, wrong)
+    assert world.watch.forks() == {}
+
+
 def test_what_was_answered_is_not_owed_after_a_restart(world):
     world.mirror(5)
     world.meet(world.bern.note(7))
@@ -235,6 +262,107 @@ def test_a_log_is_taken_in_portions_over_restarts(world):
         world.start()
     assert world.mirror() == Same()
     assert world.watch.leaves(node, 48, 9) == world.bern.leaves[48:]
+
+
+def on_disk(world):
+    """How many leaves a mirror has on the disk, and how many of them no accepted root denies.
+
+    An auditor has these two files and nothing else.
+    """
+    path = world.folder / f"{world.bern.node}.mirror"
+    frames = tiles.read_tail(path.read_bytes() if path.exists() else b"").frames
+    tree = merkle.Tree(frame.leaf for frame in frames)
+    heads = [head for head, _ in Witnessed(world.folder / "witness.log").heads(world.bern.node)]
+    denied = [head.size for head in heads if head.size <= tree.size]
+    return tree.size, [size for size in denied if tree.root(size) not in {h.root for h in heads}]
+
+
+def test_no_portion_that_contradicts_an_accepted_checkpoint_reaches_the_disk(world):
+    """It would say of us that our copy was tampered with, and nobody would ever take it back."""
+    world.mirror(5)
+    question = world.meet(world.bern.note(8))
+    told = Proven(root=world.bern.tree.root(5), hashes=tuple(world.bern.tree.consistency(5, 8)))
+    world.watch.settle(world.bern.node, question, told, now=1)
+    junk = world.bern.fork(5).grow(30)
+    world.watch.take(world.bern.node, junk.leaves[5:7])
+    with pytest.raises(ManifestRefused, match="signed root of 8"):
+        world.watch.take(world.bern.node, junk.leaves[7:20])
+    assert on_disk(world) == (5, [])
+    assert (world.kept.taken, world.accepted()) == (5, [5, 8])
+    assert world.mirror() == Same()
+
+
+def test_what_was_taken_makes_way_for_a_checkpoint_that_contradicts_it(world):
+    world.mirror(5)
+    question = world.meet(world.bern.note(8))
+    world.watch.take(world.bern.node, world.bern.fork(5).grow(30).leaves[5:20])
+    told = Proven(root=world.bern.tree.root(5), hashes=tuple(world.bern.tree.consistency(5, 8)))
+    world.watch.settle(world.bern.node, question, told, now=1)
+    assert on_disk(world) == (5, [])
+    assert (world.kept.taken, world.accepted()) == (5, [5, 8])
+    assert world.mirror() == Same()
+
+
+def test_the_first_checkpoint_that_is_met_denies_what_was_taken_before(world):
+    world.watch.take(world.bern.node, world.bern.fork(1).grow(30).leaves[:20])
+    world.meet(world.bern.note())
+    assert (on_disk(world), world.kept.taken) == ((0, []), 0)
+    world.mirror()
+    assert on_disk(world) == (10, [])
+
+
+def test_the_last_portion_is_written_under_its_signed_root_only(world):
+    world.mirror(5)
+    junk = world.bern.fork(5).grow(30)
+    for wrong, error in ((world.bern.note(), ManifestRefused), (junk.note(35)[:-9], RemoteError)):
+        with pytest.raises(error):
+            world.watch.hold(world.bern.node, wrong, junk.leaves[5:10], due=100, now=1)
+        assert (on_disk(world), world.kept.taken) == ((5, []), 5)
+    rest = world.bern.leaves[5:]
+    assert world.watch.hold(world.bern.node, world.bern.note(), rest, due=100, now=1) == Same()
+    world.bern.change(KeyRotate, "log")
+    rest = world.bern.leaves[10:]
+    assert world.watch.hold(world.bern.node, world.bern.note(), rest, due=100, now=1) == Same()
+    world.bern.grow()
+    assert world.mirror() == Same()
+    assert on_disk(world) == (12, [])
+
+
+def test_a_signed_root_over_the_last_portion_exposes_what_was_accepted_of_another(world):
+    """Also where the log changed its key meanwhile, so that only its leaves say who signed."""
+    world.meet(world.bern.fork(5).grow(3).note())
+    world.bern.change(KeyRotate, "log")
+    sight = world.watch.hold(world.bern.node, world.bern.note(), world.bern.leaves, due=100, now=1)
+    assert isinstance(sight, Forked)
+    assert (on_disk(world), world.accepted()) == ((11, []), [11])
+
+
+def test_the_fork_proof_is_on_the_disk_before_the_other_side_is_forgotten(world, monkeypatch):
+    world.meet(world.bern.fork(5).grow(3).note())
+
+    def cut(*_):
+        raise StorageError("the power is cut")
+
+    monkeypatch.setattr(Witnessed, "forget", cut)
+    with pytest.raises(StorageError):
+        world.watch.hold(world.bern.node, world.bern.note(), world.bern.leaves, due=100, now=1)
+    monkeypatch.undo()
+    world.start()
+    assert world.watch.exposed(world.bern.node) is not None
+
+
+def test_a_thief_whom_we_believed_does_not_keep_us_from_the_leaves_that_revoke_its_key(world):
+    """What the taken leaves make void denies nothing, though it is still in the record."""
+    world.mirror(8)
+    thief = world.bern.fork(8).grow(4)
+    told = Proven(root=thief.tree.root(8), hashes=tuple(thief.tree.consistency(8, 12)))
+    world.watch.settle(world.bern.node, world.meet(thief.note()), told, now=1)
+    world.bern.change(KeyRevoke, "log", good=8)
+    world.bern.grow(20)
+    world.watch.take(world.bern.node, world.bern.leaves[8:20])
+    assert world.kept.taken == 20
+    assert world.mirror() == Same()
+    assert world.accepted() == [8, 31]
 
 
 @pytest.mark.parametrize("answer", ["other", "nothing"])
@@ -314,6 +442,30 @@ def test_all_members_notes_fit_in_turn(tmp_path, monkeypatch):
     monkeypatch.setattr(watch_module, "MAX_NOTES", 2)
     told = [world.watch.newest_notes() for _ in range(4)]
     assert {data for found in told for data in found} == notes
+
+
+@pytest.mark.parametrize("ask", ["forks", "suspects", "questions", "newest_notes"])
+def test_a_member_may_be_met_while_the_event_loop_goes_through_all_logs(tmp_path, ask):
+    other = SignedLog("ulm")
+    world = World(tmp_path)
+    world.mirror(5)
+    roster, member = world.roster, other.member
+    roster._by_node[member.node] = roster._by_peer[member.peer] = member
+    roster.learn(other.leaves[0].entry, member.peer)
+    real = world.watch._logs[world.bern.node]
+
+    class Meeting:
+        """A log whose state is looked at just when another thread meets a member."""
+
+        @property
+        def view(self):
+            world.watch.meet(other.node, other.note(), due=1)
+            return real.view
+
+    world.watch._logs[world.bern.node] = Meeting()
+    asked = getattr(world.watch, ask)
+    asked(1) if ask == "suspects" else asked()
+    assert world.watch.kept(other.node).newest == other.note()
 
 
 def test_the_event_loop_never_waits_for_a_disk(world):

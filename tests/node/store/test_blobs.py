@@ -40,8 +40,9 @@ def test_a_missing_blob_is_incomplete(store):
     digest = sha256(b"other")
     assert not store.has(digest)
     for ask in (store.get, store.open, store.check):
-        with pytest.raises(IncompleteError, match=digest.hex()):
+        with pytest.raises(IncompleteError, match=digest.hex()) as raised:
             ask(digest)
+        assert "backup" in raised.value.hint
     store.remove(digest)
 
 

@@ -186,7 +186,7 @@ def test_two_writers_are_one_too_many(folder, monkeypatch):
 
 def test_foreign_keys_open_nothing(folder):
     others = KeySet.generate(random.Random(8).randbytes)
-    with pytest.raises(ConfigError, match=r"log\.key is not the log key in force"):
+    with pytest.raises(ConfigError, match=r"peer\.key is not the peer key in force"):
         Journal.open(folder, others, Clock(), random.Random(2).randbytes)
     reopen(folder).close()
 

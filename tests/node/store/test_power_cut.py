@@ -43,7 +43,7 @@ def start(home):
     journal = Journal.open(
         home / "ledger", load_keys(folder), CLOCK, SALTS, following=load_following(folder)
     )
-    settle(folder, journal.keyring.keys)
+    settle(folder, journal.keyring.keys, sure=True)
     return journal
 
 
@@ -110,7 +110,7 @@ def change(role, *, void_from=None):
         receipt = journal.change_key(
             Change(role=role, new=new, rec=rec, reason="planned", void_from=void_from)
         )
-        settle(home / "keys", journal.keyring.keys)
+        settle(home / "keys", journal.keyring.keys, sure=True)
         disk.promise("entry", receipt.index, receipt.leaf)
         disk.promise("key", role, new.public)
         if void_from is None:

@@ -7,7 +7,7 @@ from signed_logs import SignedLog
 
 from konsil.node.store import witnessed
 from konsil.node.store.witnessed import Witnessed
-from konsil.protocol.errors import RemoteError, VerificationError
+from konsil.protocol.errors import RemoteError, StorageError, VerificationError
 
 BERN, ULM = SignedLog("bern").grow(99), SignedLog("ulm").grow(9)
 
@@ -86,16 +86,68 @@ def test_what_is_forgotten_stays_forgotten(path):
 
 
 def test_a_file_that_has_grown_keeps_the_newest_of_each_log_and_what_is_mirrored(path, monkeypatch):
-    monkeypatch.setattr(witnessed, "COMPACT_BYTES", 5_000)
     found = Witnessed(path)
     found.add(ULM.note())
     for size in range(1, 90):
         found.add(BERN.note(size))
     again = Witnessed(path)
     assert len(again.heads(BERN.node)) == 89
+    monkeypatch.setattr(witnessed, "COMPACT_BYTES", 5_000)
     again.compact({BERN.node: 7})
     for found in (again, Witnessed(path)):
         assert [head.size for head, _ in found.heads(BERN.node)] == [7, *range(26, 90)]
         assert found.heads(ULM.node) == [(ULM.head(), ULM.note())]
     again.add(BERN.note(95))
     assert Witnessed(path).heads(BERN.node)[-1][0].size == 95
+
+
+def test_a_file_that_grows_is_written_anew_long_before_an_auditor_refuses_it(path, monkeypatch):
+    """No start is needed; what a log is mirrored up to, and its largest, outlive the newest."""
+    monkeypatch.setattr(witnessed, "COMPACT_BYTES", 2_000)
+    monkeypatch.setattr(witnessed, "KEPT", 3)
+    found, longest = Witnessed(path), 0
+    found.add(ULM.note(), mirrored=True)
+    found.add(BERN.note(99))
+    found.add(BERN.note(4), mirrored=True)
+    for size in range(5, 98):
+        found.add(BERN.note(size))
+        longest = max(longest, path.stat().st_size)
+    assert longest < 4_000, "twice what has to stay"
+    for one in (found, Witnessed(path)):
+        sizes = [head.size for head, _ in one.heads(BERN.node)]
+        assert {4, 99, 97} <= {*sizes}
+        assert len(sizes) < 10
+        assert one.heads(ULM.node) == [(ULM.head(), ULM.note())]
+
+
+def test_a_file_that_is_mostly_needed_is_not_written_anew_at_each_note(path, monkeypatch):
+    monkeypatch.setattr(witnessed, "COMPACT_BYTES", 500)
+    written = []
+    replace = witnessed.replace
+    monkeypatch.setattr(witnessed, "replace", lambda *one: (written.append(one), replace(*one)))
+    found = Witnessed(path)
+    for size in range(1, 60):
+        found.add(BERN.note(size))
+    assert len(written) < 10
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_disk_that_is_full_leaves_a_record_that_chains(path, monkeypatch, renamed):
+    """Nobody knows then which of the two files is there, and another thread still adds."""
+    found = filled(path)
+    replace = witnessed.replace
+
+    def full(place, data):
+        if renamed:
+            replace(place, data)
+        raise StorageError("no space left")
+
+    monkeypatch.setattr(witnessed, "replace", full)
+    with pytest.raises(StorageError):
+        found.forget(BERN.node, {BERN.head(5)})
+    assert [head.size for head, _ in found.heads(BERN.node)] == [3, 5, 8]
+    monkeypatch.setattr(witnessed, "replace", replace)
+    found.add(BERN.note(9))
+    for one in (found, Witnessed(path)):
+        assert [head.size for head, _ in one.heads(BERN.node)] == [3, 5, 8, 9]
+        assert one.heads(ULM.node) == [(ULM.head(), ULM.note())]

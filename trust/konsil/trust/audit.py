@@ -103,12 +103,15 @@ def verify_homes(
 
 def _standing(item: _Home, audited: Sequence[_Home]) -> list[Finding]:
     """The findings about one home that do not follow from what cannot be read."""
-    elsewhere = any(_holes(one) for one in audited if one is not item)
+    found, others = item.audited.findings.found, [one for one in audited if one is not item]
     return outside_holes(
-        item.audited.findings.found,
+        found,
         _holes(item),
         keys=item.audited.structure.lost_keys,
-        elsewhere=elsewhere,
+        elsewhere=any(_holes(one) for one in others),
+        # A mirror shows the keys of its owner when the owner's home is not given.
+        their_keys=any(one.audited.structure.lost_keys is not None for one in others)
+        or any(one.code == "peers.mirror" for one in found),
     )
 
 

@@ -22,6 +22,7 @@ from konsil.trust.layout import COSIGNED, MAX_NOTE_BYTES
 from konsil.trust.places import read_again
 from konsil.trust.report import COPIED
 from konsil.trust.sources import read_file
+from konsil.trust.structure import names_unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,12 +53,14 @@ def check_cosigned(
     witnesses = [
         WitnessKey(ring.author.origin, key) for ring in rings for key in ring.witness_keys()
     ]
+    data = b""
     try:
         data = read_file(path, MAX_NOTE_BYTES)
         head = found.keys.open_checkpoint(data, known=witnesses, limits=limits)
         _, lines = note.parse(data, limits=limits)
     except RemoteError as error:
-        findings.add("cosigned.corrupt", path, error.message)
+        if found.lost_keys is None or not names_unknown_key(data, found.keys):
+            findings.add("cosigned.corrupt", path, error.message)
         return None
     logs = [period.key for period in found.keys.periods if period.role == "log"]
     known = {

@@ -27,13 +27,11 @@ ON_EARLIER = frozenset(
 )  # fmt: skip
 """Findings that rest on what no entry before says: it may stand in the hole."""
 
-ON_KEYS = frozenset(
-    (
-        "checkpoint.corrupt", "cosigned.corrupt", "key.change", "publish.envelope",
-        "receive.envelope", "receive.proof",
-    )
-)  # fmt: skip
-"""Findings that rest on which key was in force: if a change of keys was damaged."""
+ON_KEYS = frozenset(("key.change", "publish.envelope", "publish.revoked"))
+"""Findings that rest on which key of the log was in force: a change of it may stand in the hole."""
+
+ON_THEIR_KEYS = frozenset(("receive.envelope", "receive.proof", "receive.revoked"))
+"""Findings that rest on which key of another member was in force."""
 
 ON_OTHERS = frozenset(
     ("withdraw.claim", "withdraw.deployed", "withdraw.missing", "member.unknown", "charter.chain")
@@ -42,21 +40,32 @@ ON_OTHERS = frozenset(
 
 
 def outside_holes(
-    found: Sequence[Finding], lost: Sequence[int], *, keys: bool, elsewhere: bool
+    found: Sequence[Finding],
+    lost: Sequence[int],
+    *,
+    keys: int | None,
+    elsewhere: bool,
+    their_keys: bool,
 ) -> list[Finding]:
     """The findings about one log that stand although the entries `lost` cannot be read.
 
-    `keys`: a change of keys is among them. `elsewhere`: another given log has holes. What is
-    left out never makes the verdict milder than the hole itself does.
+    `keys`: the first of them that may have been a change of keys. `elsewhere`: another given log
+    has holes; `their_keys`: a change of keys may be in one, or in a damaged mirror. What is left
+    out never makes the verdict milder than the hole itself does.
     """
     kept = []
     for one in found:
-        behind = bool(lost) and (one.index is None or one.index >= lost[0])
+        behind = _is_behind(one, lost[0] if lost else None)
         rests = (
             (behind and one.code in ON_EARLIER | ON_OTHERS)
-            or (behind and keys and one.code in ON_KEYS)
+            or (_is_behind(one, keys) and one.code in ON_KEYS)
             or (elsewhere and one.code in ON_OTHERS)
+            or (their_keys and one.code in ON_THEIR_KEYS)
         )
         if not rests:
             kept.append(one)
     return kept
+
+
+def _is_behind(one: Finding, hole: int | None) -> bool:
+    return hole is not None and (one.index is None or one.index >= hole)

@@ -2,37 +2,31 @@
 
 `ledger/index.sqlite` is made from the entries and says where things stand: of every entry its
 position, type and time, and the first eight bytes of every digest, key and node id in its body.
-It is disposable: without it the same answers take longer. Invariants: it is never half-written
-(a temporary file, then a rename); it is opened read-only, never followed through a link, and
-believed only in form; nobody draws a verdict from it. Whoever uses it reads the entries that it
-names from the files, and looks whether it named all of them (`questions.locating`).
-
-It forgets nothing by itself: who takes a body away removes the index first (`drop`).
+It is disposable: without it the same answers take longer. Invariants: it is opened read-only,
+never followed through a link, and believed only in form; nobody draws a verdict from it. Whoever
+uses it reads the entries that it names from the files, and looks whether it named all of them
+(`questions.locating`). Only a node that holds the ledger writes it (`konsil.node.store.indexing`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
-from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from konsil.protocol.errors import ManifestRefused, RemoteError, StorageError
-from konsil.trust.inplace import InPlace
-from konsil.trust.layout import INDEX, UNFINISHED
+from konsil.trust.layout import INDEX
 from konsil.trust.sources import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    Row = tuple[int, str, int, set[bytes]]
-    """Position, type, time, and the beginnings of what the body mentions."""
+    from konsil.trust.inplace import InPlace
 
 VERSION = 1
 KEPT_BYTES = 8
@@ -40,10 +34,8 @@ KEPT_BYTES = 8
 MAX_BYTES = 1 << 32
 MOST_FOUND = 4_096
 """More entries than this under one digest are not looked up but read."""
-AT_ONCE = 1 << 15
-"""Entries whose rows are written together."""
 
-_TABLES = (
+TABLES = (
     "CREATE INDEX kind ON entry (t)",
     "CREATE TABLE entry (n INTEGER PRIMARY KEY, t TEXT NOT NULL, ts INTEGER NOT NULL)",
     "CREATE TABLE log (size INTEGER NOT NULL, root BLOB NOT NULL)",
@@ -109,7 +101,7 @@ class Index:
             raise IndexRefused(f"{self._path}: is of another version")
         # Compared whole: no view, trigger or expression of somebody else's is ever run.
         rows = self._ask("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY sql LIMIT 9")
-        if rows != [(sql,) for sql in _TABLES]:
+        if rows != [(sql,) for sql in TABLES]:
             raise IndexRefused(f"{self._path}: holds other tables")
         rows = self._ask("SELECT size, root FROM log LIMIT 2")
         if len(rows) == 1:
@@ -142,86 +134,6 @@ def follows(index: Index, log: InPlace) -> bool:
     return index.size <= log.size and log.root(index.size) == index.root
 
 
-def update(folder: Path, *, most: int | None = None, anew: bool = False) -> int:
-    """Brings the index up to the log, or makes one; how many entries it covers then.
-
-    `most` bounds the entries that are added now; the rest is for the next time. With `anew` an
-    index that is there counts for nothing. Nobody else may write the ledger meanwhile. Raises
-    `StorageError`, and `RemoteError` for a malformed file of the ledger; what was there stays.
-    """
-    path = folder / INDEX
-    temporary = folder / f"{INDEX}{UNFINISHED}"
-    try:
-        log = InPlace(folder)
-        temporary.unlink(missing_ok=True)
-        first = 0 if anew else _begun(folder, log)
-        end = log.size if most is None else min(log.size, first + most)
-        if 0 < first == end:
-            return end
-        if first:
-            shutil.copyfile(path, temporary, follow_symlinks=False)
-        with closing(sqlite3.connect(temporary, isolation_level=None)) as base:
-            _fill(base, log, first, end)
-        _sync(temporary)
-        os.replace(temporary, path)
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StorageError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return end
-
-
-def drop(folder: Path) -> None:
-    """Removes the index, because what it was made from is going away. Raises `StorageError`."""
-    try:
-        (folder / INDEX).unlink(missing_ok=True)
-        (folder / f"{INDEX}{UNFINISHED}").unlink(missing_ok=True)
-        _sync(folder)
-    except OSError as error:
-        raise StorageError(f"{folder / INDEX}: cannot be removed: {error.strerror}") from error
-
-
-def _begun(folder: Path, log: InPlace) -> int:
-    """How many entries a usable index covers already."""
-    with suppress(IndexRefused):
-        index = open_index(folder)
-        if index is not None:
-            with closing(index):
-                return index.size if follows(index, log) else 0
-    return 0
-
-
-def _fill(base: sqlite3.Connection, log: InPlace, first: int, end: int) -> None:
-    # Nobody reads it before it is whole, and a crash leaves a file that nobody opens.
-    base.execute("PRAGMA journal_mode=OFF")
-    base.execute("PRAGMA synchronous=OFF")
-    base.execute("BEGIN")
-    if not first:
-        for sql in sorted(_TABLES, reverse=True):
-            base.execute(sql)
-        base.execute(f"PRAGMA user_version={VERSION}")
-    for start in range(first, end, AT_ONCE):
-        rows = list(_rows(log, start, min(start + AT_ONCE, end)))
-        base.executemany("INSERT INTO entry VALUES (?, ?, ?)", (row[:3] for row in rows))
-        # In the order of the table, so that a page is written once.
-        found = sorted((what, row[0]) for row in rows for what in row[3])
-        base.executemany("INSERT INTO mention VALUES (?, ?)", found)
-    base.execute("DELETE FROM log")
-    base.execute("INSERT INTO log VALUES (?, ?)", (end, log.root(end)))
-    base.execute("COMMIT")
-
-
-def _rows(log: InPlace, first: int, end: int) -> Iterator[Row]:
-    """The rows of the entries that can be read; what cannot is left out, as a pruned body is."""
-    for index in range(first, end):
-        said = read(log.entry(index))
-        if said is not None:
-            kind, time_ms, whole = said
-            yield index, kind, time_ms, {what[:KEPT_BYTES] for what in whole}
-
-
 def read(data: bytes) -> tuple[str, int, set[bytes]] | None:
     """What the index notes of an entry: its type, its time, and what its body mentions.
 
@@ -252,11 +164,3 @@ def _mentioned(value: object) -> Iterator[bytes]:
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

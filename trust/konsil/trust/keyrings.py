@@ -2,8 +2,8 @@
 
 A receiver's home shows what a publisher signed; with which keys, the publisher's own home
 shows, or what the receiver mirrors of its log. A change of keys is signed by the recovery key,
-so it counts wherever it is found. This is only a look ahead, before any home is audited: what
-is wrong in a file is found, and told, when its own home is.
+so it counts wherever it is found, around damage too. This is only a look ahead, before any home
+is audited: what is wrong in a file is found, and told, when its own home is.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from konsil.protocol import entries, tiles
+from konsil.protocol import tiles
 from konsil.protocol.errors import RemoteError
 from konsil.protocol.identity import node_id
-from konsil.protocol.keyring import Keyring
+from konsil.protocol.keyring import CHANGE_WORD, Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 from konsil.trust.layout import MAX_BUNDLE_BYTES, MAX_TAIL_BYTES, scan
 from konsil.trust.report import Findings
-from konsil.trust.sources import ATTEMPTS, LEDGER, first_entry, read_file
+from konsil.trust.sources import ATTEMPTS, LEDGER, first_entry, pieces_of, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
 
     from konsil.protocol.genesis import Author
 
+    _Numbered = tuple[int, bytes]
+    """An entry that speaks of keys, and where it stands."""
+
 PEERS = "peers"
 MIRROR = ".mirror"
-
-_WORD = b"key.r"
-"""Both types of change begin with it; a file without it holds none."""
 
 
 def known_keyrings(
@@ -54,7 +53,7 @@ def known_keyrings(
 
 def _accounts(
     home: Path, authors: Mapping[str, Author], *, alone: bool
-) -> Iterator[tuple[Author, list[bytes]]]:
+) -> Iterator[tuple[Author, list[_Numbered]]]:
     """Whose logs a home tells of, and their entries that speak of keys.
 
     A home that is audited `alone` has its own changes in front of what they change.
@@ -62,7 +61,7 @@ def _accounts(
     for author in authors.values():
         with suppress(FileNotFoundError, RemoteError):
             data = read_file(home / PEERS / f"{author.node}{MIRROR}", MAX_TAIL_BYTES)
-            yield author, list(_in_tail(data))
+            yield author, list(_in_tail(data, 0))
     for _ in range(0 if alone else ATTEMPTS):
         with suppress(FileNotFoundError, RemoteError):
             owner = authors.get(node_id(first_entry(home / LEDGER)))
@@ -71,29 +70,29 @@ def _accounts(
             return
 
 
-def _follow(data: Iterable[bytes], ring: Keyring, limits: Limits) -> Keyring:
+def _follow(found: Iterable[_Numbered], ring: Keyring, limits: Limits) -> Keyring:
     """The keyring after every good change among some entries."""
-    for item in data:
+    for index, data in found:
         with suppress(RemoteError):
-            entry = entries.decode(item, limits=limits)
-            if isinstance(entry.b, KeyRotate | KeyRevoke):
-                ring = ring.after(entry.n, entry.b)
+            ring = ring.follow(index, data, limits)
     return ring
 
 
-def _in_ledger(folder: Path) -> Iterator[bytes]:
+def _in_ledger(folder: Path) -> Iterator[_Numbered]:
     layout = scan(folder, Findings(folder.name))
     for group in sorted(layout.bundles):
         data = read_file(layout.path(tiles.bundle_path(group)), MAX_BUNDLE_BYTES)
-        if _WORD in data:
+        if CHANGE_WORD in data:
             with suppress(RemoteError):
-                yield from (item for _, item in tiles.read_bundle(data) if _WORD in item)
+                found = enumerate(tiles.read_bundle(data), group * tiles.WIDTH)
+                yield from ((index, item) for index, (_, item) in found if CHANGE_WORD in item)
     if layout.tails:
-        path = layout.path(f"tail.{layout.tails[-1]}")
-        yield from _in_tail(read_file(path, MAX_TAIL_BYTES))
+        start = layout.tails[-1]
+        yield from _in_tail(read_file(layout.path(f"tail.{start}"), MAX_TAIL_BYTES), start)
 
 
-def _in_tail(data: bytes) -> Iterator[bytes]:
-    if _WORD in data:
-        with suppress(RemoteError):
-            yield from (item.entry for item in tiles.read_tail(data).frames if _WORD in item.entry)
+def _in_tail(data: bytes, first: int) -> Iterator[_Numbered]:
+    if CHANGE_WORD in data:
+        for index, piece in enumerate(pieces_of(data, first), first):
+            if piece.entry and CHANGE_WORD in piece.entry:
+                yield index, piece.entry

@@ -24,7 +24,7 @@ from konsil.protocol.identity import RECOVERY, KeySet
 from konsil.protocol.keyring import Change, Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.mirror import Leaf
-from konsil.trust.own_keys import after, follow, in_force, matching, saved_head
+from konsil.trust.own_keys import Held, follow, in_force, matching, saved_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,7 +119,7 @@ class Ledger:
         """
         self.author = genesis.read(store.entry(0), limits=limits)
         self._following = following or {}
-        self.keyring, self.keys = in_force(store, self.author, keys, self._following, limits)
+        self.keyring, self._held = in_force(store, self.author, keys, self._following, limits)
         self._store = store
         self._saved = saved_head(store, self.keyring, limits)
         self._outgoing: SigningKey | None = None
@@ -167,10 +167,19 @@ class Ledger:
         """The number of entries under the last checkpoint."""
         return 0 if self._saved is None else self._saved.size
 
+    @property
+    def keys(self) -> KeySet:
+        """Our keys; what they sign counts only once they are in force."""
+        return self._held.keys
+
+    def require_keys(self) -> None:
+        """Raises `ConfigError` while a key of ours is newer than this copy of the log."""
+        self._held.require()
+
     def check_keys(self) -> None:
         """Looks at every entry for a change of keys that our own keys are too old for.
 
-        Raises `ConfigError` when there is one.
+        Raises `ConfigError` when there is one, and a `RemoteError` for one against the rules.
         """
         with self._writing:
             ring = follow(self._store, Keyring.of(self.author), limits=self._limits)
@@ -193,6 +202,7 @@ class Ledger:
             return self._append(bodies)
 
     def _append(self, bodies: Sequence[Body]) -> tuple[Receipt, ...]:
+        self._held.require()
         start = self.size
         now = max(self._clock(), self._last_ms)
         group = entries.encode_group(
@@ -219,7 +229,8 @@ class Ledger:
         saved = self._store.checkpoint
         if saved is not None and self._saved == head:
             return saved
-        signers = [key for key in (self._outgoing, self.keys["log"]) if key is not None]
+        own = self._held.require()["log"]
+        signers = [key for key in (self._outgoing, own) if key is not None]
         data = note.sign(heads.to_text(head), [(head.origin, key) for key in signers])
         self._store.save_checkpoint(data)
         self._saved, self._outgoing = head, None
@@ -242,10 +253,10 @@ class Ledger:
                 (receipt,) = self._append([body])
                 if change.role == "log" and good:
                     self._outgoing = self.keys["log"]
-                held = {**self.keys.keys, change.role: change.new}
+                held = {**self._held.require().keys, change.role: change.new}
                 if change.role == RECOVERY and RECOVERY not in self.keys:
                     del held[RECOVERY]
-                self.keyring, self.keys = ring, KeySet(held)
+                self.keyring, self._held = ring, Held(keys=KeySet(held), ahead=())
             self._sign()
         return receipt
 
@@ -261,11 +272,12 @@ class Ledger:
                 raise ManifestRefused(f"the leaves do not lead to the signed root of {head.size}")
             ring = self._after(leaves)
             keys = matching(ring, self.keys, self._following)
+            own = keys.require()["log"]
             self._store.append([(one.entry or b"", one.leaf) for one in leaves])
             times = [entries.peek(one.entry).ts for one in leaves if one.entry is not None]
             self._last_ms = max([self._last_ms, *times])
-            self.keyring, self.keys = ring, keys
-            self._store.save_checkpoint(heads.sign(head, self.keys["log"]))
+            self.keyring, self._held = ring, keys
+            self._store.save_checkpoint(heads.sign(head, own))
             self._saved = head
 
     def leads(self, leaves: Sequence[Leaf], head: Checkpoint) -> bool:
@@ -287,7 +299,7 @@ class Ledger:
     def _after(self, leaves: Sequence[Leaf]) -> Keyring:
         ring = self.keyring
         for index, one in enumerate(leaves, self.size):
-            ring = after(ring, index, one.entry or b"", self._limits)
+            ring = ring.follow(index, one.entry or b"", self._limits)
         return ring
 
     def open_checkpoint(self, data: bytes) -> Checkpoint:

@@ -60,13 +60,13 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "cosigned.time": "an entry's time does not fit the time at which others cosigned",
         "blob.corrupt": "the bytes are not those of the name",
         "blob.missing": "an entry names a blob that is not here",
-        "publish.envelope": (
-            "the envelope does not verify, contradicts the entry, or its key was void there"
-        ),
+        "publish.envelope": "the envelope does not verify, or contradicts the entry",
+        "publish.revoked": "it was signed by a key that was revoked for this place later",
         "publish.sequence": "a sequence number did not grow",
         "publish.equivocation": "two signed artifacts under one number",
         "receive.envelope": "the received envelope does not verify, or names another payload",
         "receive.proof": "the publisher's proof does not show what the entry says",
+        "receive.revoked": "its publisher revoked the key that signed it, after it was received",
         "integrate.sum": "the weights do not sum to 10⁹, or a part stands twice",
         "integrate.unlogged": "a part was never received",
         "integrate.weight": "a weight does not follow from the evidence",

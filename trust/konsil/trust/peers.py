@@ -2,8 +2,9 @@
 
 A genesis entry is that of the member in its file's name. The record of accepted checkpoints
 (`witness.log`) chains, and every checkpoint in it is signed by its log. A mirror leads to every
-root that this record has for its log, as far as it reaches; what it has taken beyond the newest
-of them counts for nothing yet, so there is nothing to hold it against.
+root that this record has for its log, as far as it reaches and no revocation made the root void;
+what it has taken beyond the newest of them counts for nothing yet, so there is nothing to hold it
+against. A node writes no leaves that contradict what it accepted, whatever a member shows it.
 
 What cannot be judged because a member's genesis entry or newer key is not here is said. Whether
 a mirror was cut short, or the record cut at its end, no file can show.
@@ -106,10 +107,11 @@ def read_record(data: bytes) -> Record:
     """The frames of the record in order. A last one that a crash cut short is left out."""
     found: list[Accepted] = []
     link, offset = bytes(merkle.HASH_BYTES), 0
+    written = len(data.rstrip(b"\0"))
     while offset < len(data):
         start = offset + _PREFIX
         end = start + int.from_bytes(data[offset:start], "big") + merkle.HASH_BYTES
-        if end > len(data) or not any(data[offset:]):
+        if end > len(data) or offset >= written:
             broken = offset if _has_frame(data, start, link) else None
             return Record(tuple(found), broken)
         body = data[start : end - merkle.HASH_BYTES]
@@ -136,7 +138,7 @@ def _has_frame(data: bytes, start: int, link: bytes) -> bool:
 def _check_record(
     path: Path, rings: Mapping[str, Keyring], findings: Findings, limits: Limits
 ) -> tuple[dict[str, dict[int, bytes]], tuple[Seen, ...]]:
-    """The signed roots in the record, by node and log size; the same as checkpoints that count.
+    """The signed roots that count, by node and log size; the same as checkpoints.
 
     Adds what is wrong with the record.
     """
@@ -156,10 +158,10 @@ def _check_record(
             node = checkpoint.node_of(head.origin)
             ring = rings.get(node)
             if ring is not None and _is_signed(item.note, head, ring, limits):
-                roots.setdefault(node, {})[head.size] = head.root
                 # Void since, by a revocation: it says nothing of the log any more.
                 with suppress(RemoteError):
                     ring.open_checkpoint(item.note, limits=limits)
+                    roots.setdefault(node, {})[head.size] = head.root
                     seen.append(Seen(head, item.note, path, item.offset))
             else:
                 unknown.setdefault(head.origin, item.offset)

@@ -56,6 +56,10 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
         ),
         "key.change": "do not accept what the new key signs, and ask the hospital by another way",
         "publish.equivocation": _SHOW_OTHERS,
+        "publish.revoked": "no model should build on it: see konsil audit taint",
+        "receive.revoked": (
+            "whoever received it did no wrong; what it went into shows konsil audit taint"
+        ),
         "withdraw.missing": "ask the hospital for its answer, and for the models it still uses",
         "withdraw.deployed": "take that model out of use",
         "charter.fork": _SHOW_OTHERS,

@@ -18,7 +18,7 @@ import msgspec
 from konsil.protocol import artifact, envelope, proof
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.entries import Entry, fault_of
-from konsil.protocol.errors import ManifestRefused, RemoteError
+from konsil.protocol.errors import KeyRevoked, ManifestRefused, RemoteError
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.learning_bodies import (
     ArtifactIntegrate,
@@ -181,12 +181,13 @@ class History:
         if self._keys is None:
             return
         with suppress(RemoteError):
-            self._keys = self._keys.after(place.index, body)
+            before, self._keys = self._keys, self._keys.after(place.index, body)
             if isinstance(body, KeyRevoke) and body.role == "art":
-                void = [at for at in self.published if at >= body.last_good_size]
-                for at in void:
-                    message = f"its key was revoked, from entry {body.last_good_size} on"
-                    self._margin.add("publish.envelope", self.published[at].place, message)
+                since = max(one.since for one in before.periods if one.role == "art")
+                for at in self.published:
+                    if at >= max(since, body.last_good_size):
+                        message = f"its key was revoked, from entry {body.last_good_size} on"
+                        self._margin.add("publish.revoked", self.published[at].place, message)
 
     def _ring(self, node: str) -> Keyring | None:
         """The keys of a member, as far as they are known here."""
@@ -248,7 +249,8 @@ class History:
             if stated != found:
                 raise ManifestRefused("the proof shows another entry or checkpoint")
         except RemoteError as error:
-            self._margin.add("receive.proof", place, error.message, self._margin.path(body.proof))
+            code = "receive.revoked" if isinstance(error, KeyRevoked) else "receive.proof"
+            self._margin.add(code, place, error.message, self._margin.path(body.proof))
             return None
         return shown.checkpoint
 
@@ -284,8 +286,9 @@ class History:
             if manifest.publisher != publisher:
                 raise ManifestRefused(f"the manifest names {manifest.publisher} as publisher")
         except RemoteError as error:
-            code = "publish.envelope" if publisher == self.node else "receive.envelope"
-            self._margin.add(code, place, error.message, path)
+            kind = "publish" if publisher == self.node else "receive"
+            fault = "revoked" if isinstance(error, KeyRevoked) else "envelope"
+            self._margin.add(f"{kind}.{fault}", place, error.message, path)
             return None
         self.claims.append(
             Claim(publisher, manifest.kind, manifest.sequence, env, path or place.file)

@@ -33,6 +33,7 @@ CHOSEN_FAULTS = 6
 """Frames of which either the entry or the hash may be the damaged one: 2⁶ ways to try."""
 
 _SMALLEST = tiles.PREFIX_BYTES + HASH_BYTES
+_LARGEST = _SMALLEST + 0xFFFF
 _BEGINNING = b"\x87\xa1b"
 """How every entry begins: a map of seven keys, the first of them `b`."""
 
@@ -73,7 +74,7 @@ def salvage(data: bytes, first: int) -> Salvage:
             break
         behind, budget = _next(data, offset, budget)
         if behind is None or sum(bool(piece.fault) for piece in pieces) >= MOST_FAULTS:
-            rest, torn = _last(data[offset:], offset)
+            rest, torn = _last(data, offset)
             return Salvage((*pieces, *rest), torn)
         count = _position(data, behind) - first - len(pieces)
         pieces += _between(data[offset:behind], offset, count)
@@ -172,23 +173,33 @@ def _between(gap: bytes, base: int, count: int) -> list[Piece]:
     return [*found, _piece(gap[at:], base + at)]
 
 
-def _last(rest: bytes, base: int) -> tuple[list[Piece], int | None]:
+def _last(data: bytes, begin: int) -> tuple[list[Piece], int | None]:
     """What stands behind the last whole frame, and the offset of a torn frame in it."""
     found: list[Piece] = []
-    written = len(rest.rstrip(b"\0"))
-    filled = len(rest) - written >= tiles.ZERO_FILL_BYTES
-    at = 0
-    while at < len(rest) and len(found) < MOST_FAULTS:
-        end = at + _SMALLEST + int.from_bytes(rest[at : at + tiles.PREFIX_BYTES], "big")
-        if leaf_hash(rest[at + tiles.PREFIX_BYTES : -HASH_BYTES]) == rest[-HASH_BYTES:]:
-            return [*found, _piece(rest[at:], base + at)], None
-        if end > len(rest) or (filled and end > written):
+    written = len(data.rstrip(b"\0"))
+    filled = len(data) - max(written, begin) >= tiles.ZERO_FILL_BYTES
+    at = begin
+    while at < len(data) and len(found) < MOST_FAULTS:
+        end = at + _SMALLEST + int.from_bytes(data[at : at + tiles.PREFIX_BYTES], "big")
+        if _ends_with_it(data, at):
+            return [*found, _piece(data[at:], at)], None
+        if end > len(data) or (filled and end > written):
             # Bytes of an entry read as lengths would end anywhere: then it is one frame.
             guessed = found[1:] and not filled
-            return ([_piece(rest, base)], None) if guessed else (found, base + at)
-        found.append(_piece(rest[at:end], base + at))
+            return ([_piece(data[begin:], begin)], None) if guessed else (found, at)
+        found.append(_piece(data[at:end], at))
         at = end
     return found, None
+
+
+def _ends_with_it(data: bytes, at: int) -> bool:
+    """Whether one frame, whatever its length says, reaches from `at` to the end of the file.
+
+    Hashed is only what can be an entry: a file may be a gibibyte, and its frames are many.
+    """
+    if not _SMALLEST <= len(data) - at <= _LARGEST:
+        return False
+    return leaf_hash(data[at + tiles.PREFIX_BYTES : -HASH_BYTES]) == data[-HASH_BYTES:]
 
 
 def _piece(frame: bytes, offset: int) -> Piece:

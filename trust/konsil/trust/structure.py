@@ -8,6 +8,7 @@ tail is read around the damage (`konsil.trust.salvage`), which is one finding an
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -46,9 +47,8 @@ if TYPE_CHECKING:
     from konsil.protocol.genesis import Author
     from konsil.protocol.limits import Limits
 
-
-_KEY_CHANGE = b"key.r"
-"""Both types of change begin with it."""
+_TYPE = re.compile(rb"\xa1t[\xa0-\xbf]([a-z.]+)\xa2ts.{1,9}\xa1v\x01\Z", re.DOTALL)
+"""How an entry ends: with its type, its time and its version."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -82,8 +82,8 @@ class Structure:
         self.size = 0
         self.lost: list[int] = []
         """Entries whose bytes are not here, or were changed."""
-        self.lost_keys = False
-        """Whether a change of keys is among them."""
+        self.lost_keys: int | None = None
+        """The first of them that may have been a change of keys."""
         self.unsure: int | None = None
         """The first entry whose leaf hash nobody can tell for sure, because a tail is damaged."""
         self._groups = merkle.Tree()
@@ -175,7 +175,8 @@ def walk(
             if item.entry is None:
                 missed()
                 found.lost.append(item.index)
-                found.lost_keys = found.lost_keys or _KEY_CHANGE in item.changed
+                if found.lost_keys is None and _may_change_keys(item.changed):
+                    found.lost_keys = item.index
             else:
                 place = Place(item.file, item.offset, item.index)
                 found.pruned.append(Pruned(place, item.leaf, now_ms))
@@ -198,6 +199,16 @@ def walk(
         _check_older(found, start, findings)
     _check_head(found, signed, findings, limits)
     return found
+
+
+def _may_change_keys(left: bytes) -> bool:
+    """Whether a lost entry, of which this is `left`, may have been a change of keys.
+
+    Surely it was none only where another type that we know stands at the end of it.
+    """
+    match = _TYPE.search(left)
+    word = match[1].decode() if match else ""
+    return word not in entries.TYPES or entries.TYPES[word] in (KeyRotate, KeyRevoke)
 
 
 def _frame(item: Item, findings: Findings, limits: Limits) -> entries.Frame | entries.Entry | None:
@@ -324,7 +335,8 @@ def _check_head(found: Structure, signed: bytes | None, findings: Findings, limi
     try:
         head = found.keys.open_checkpoint(signed, only_known=True, limits=limits)
     except RemoteError as error:
-        findings.add("checkpoint.corrupt", path, error.message)
+        if found.lost_keys is None or not names_unknown_key(signed, found.keys):
+            findings.add("checkpoint.corrupt", path, error.message)
         return
     found.head = head
     if head.size > found.size:
@@ -333,3 +345,14 @@ def _check_head(found: Structure, signed: bytes | None, findings: Findings, limi
     elif found.contradicts(head):
         message = f"the first {head.size} entries are not those that were signed for"
         findings.add("checkpoint.root", path, message)
+
+
+def names_unknown_key(signed: bytes, keys: Keyring) -> bool:
+    """Whether a key signed as the author of the log that no entry which is here makes known."""
+    origin = keys.author.origin
+    logs = [period.key for period in keys.periods if period.role == "log"]
+    known = {note.NoteKey(origin, key).key_id for key in logs}
+    with suppress(RemoteError):
+        _, lines = note.parse(signed)
+        return any(one.name == origin and one.key_id not in known for one in lines)
+    return False

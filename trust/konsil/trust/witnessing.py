@@ -341,6 +341,19 @@ def believe(state: Watch, proof: bytes, open_head: OpenHead) -> Watch:
     return state if state.fork is not None else _exposed(state, proof)[0]
 
 
+def recall(state: Watch, proof: bytes) -> Watch:
+    """The state after a fork proof that we verified and wrote down ourselves, in an earlier life.
+
+    Whoever is exposed stays exposed: a key that was revoked since takes nothing back, so it is
+    not verified again. Raises what `fork.decode` raises, and `ManifestRefused` for another log.
+    """
+    newer = fork.decode(proof).newer
+    origin = checkpoint.from_text(note.parse(newer)[0]).origin
+    if origin != state.origin:
+        raise ManifestRefused(f"a fork of {origin} says nothing of {state.origin}")
+    return state if state.fork is not None else _exposed(state, proof)[0]
+
+
 def _asked(
     state: Watch, held: Known, fresh: Known, due: int, limits: Limits
 ) -> tuple[Watch, Newer]:

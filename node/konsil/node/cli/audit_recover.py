@@ -68,7 +68,7 @@ def recovered(home: Path) -> Recovered:
     """
     from konsil.node.store import lock
     from konsil.node.store.derived import mend_index
-    from konsil.trust.index import update
+    from konsil.node.store.indexing import update
     from konsil.trust.sources import ledger_of
 
     folder = ledger_of(home.absolute())
@@ -156,7 +156,8 @@ def _lines(home: Path, found: Recovered) -> list[str]:
     later = f"; the next start signs for the last {beyond}" if beyond > 0 else ""
     index = "" if found.indexed is None else "; the index is made anew"
     state = f"{home}: {found.entries} entries, {found.signed} of them signed for{later}{index}"
-    return [*(found.done or ("nothing to repair",)), state]
+    nothing = "nothing to repair" if found.fault is None else "nothing that can be mended here"
+    return [*(found.done or (nothing,)), state]
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = MappingProxyType({"recover": recover})

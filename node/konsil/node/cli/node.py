@@ -109,7 +109,8 @@ def rotate(
     def show(data: Mapping[str, Any]) -> None:
         print(f"the {role} key changed at entry {data['index']}: now {data['new']}")
         if role == "rec":
-            output.talk(f"Move {home / 'keys' / 'rec.key'} to a safe place.")
+            former = "" if recovery_key is None else f"; {recovery_key} counts no more"
+            output.talk(f"Move {home / 'keys' / 'rec.key'} to a safe place{former}.")
 
     _ask(home, "rotate", as_json, show, asked)
 

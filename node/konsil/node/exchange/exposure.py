@@ -1,9 +1,12 @@
 """Exposure: what a node writes down about a peer whose log has two histories, or owes an answer.
 
 A fork proof exposes its log for good: it goes into the ledger, where it convinces any stranger,
-and the peer is in quarantine until a person acts. An answer that is owed makes a peer suspect
-until it comes, over restarts too: whoever was suspect is cleared by an answer, never by our own
-forgetting what was owed. That is no proof of anything, and costs nothing. Times in seconds.
+and the peer is in quarantine until a person acts. Our own ledger is believed at every start, so
+no key that the peer revokes later makes us vouch for it again.
+
+An answer that is owed makes a peer suspect until it comes, over restarts too: whoever was suspect
+is cleared by an answer, never by our own forgetting what was owed. That is no proof of anything,
+and costs nothing. Times in seconds.
 """
 
 from __future__ import annotations

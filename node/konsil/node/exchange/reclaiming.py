@@ -4,9 +4,10 @@ A log that came back from peers names envelopes and proofs that did not come wit
 has the artifact offers both before its payload; we take the offer and leave. Nothing else that
 a log names can be had: evidence, evaluations and the proofs of accusations lie in one home only.
 
-An artifact of ours that somebody holds and our log does not name is looked at once: its proof
-stands under a checkpoint that we signed, and a checkpoint that this log does not contain means
-that this copy is not the log that was published. Times in seconds.
+An artifact of ours that somebody holds and our log does not name is looked at once with each who
+says so: its proof stands under a checkpoint that we signed, and a checkpoint that this log does
+not contain means that this copy is not the log that was published. What one neighbour claims or
+shows says nothing about what another one has. Times in seconds.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from konsil.protocol.messages import Head
 
 OFFER_S = 15.0
+CLAIMS = 1024
+"""Unknown artifacts of ours that are remembered of one neighbour; older ones are forgotten."""
 
 
 class Reclaiming:
@@ -71,7 +74,8 @@ class Reclaiming:
                 self._miss(entry.b.env)
             elif isinstance(entry.b, ArtifactReceive):
                 self._miss(entry.b.env, entry.b.proof)
-        self._strange: dict[str, dict[bytes, None]] = {}
+        # Who claims which artifacts that we do not know, and whether it was asked for them.
+        self._claims: dict[str, dict[bytes, bool]] = {}
         self._errands = Errands(self._visit)
         if self._lacking:
             log.warning("envelopes.missing", count=len(self._lacking))
@@ -83,18 +87,19 @@ class Reclaiming:
 
     def linked(self, member: Member) -> None:
         """A neighbour came: it may hold what we lack."""
-        if self._lacking:
+        if self._lacking or not all(self._claims.get(member.node, {}).values()):
             self._errands.stir(member)
 
     def consider(self, member: Member, heads: Iterable[Head]) -> None:
         """A neighbour says what it holds: are there artifacts of ours that we do not know?"""
+        claims = self._claims.setdefault(member.node, {})
         for head in heads:
             if head.publisher != self._me or self._shelf.get(head.env) is not None:
                 continue
-            if head.env not in self._published:
-                self._published.add(head.env)
-                self._strange.setdefault(member.node, {})[head.env] = None
+            if head.env not in self._published and not claims.setdefault(head.env, False):
                 self._errands.stir(member)
+        while len(claims) > CLAIMS:
+            del claims[next(iter(claims))]
 
     async def run(self) -> None:
         """Ask until cancelled. Raises `VerificationError` when this is not our newest log."""
@@ -109,10 +114,7 @@ class Reclaiming:
     async def _visit(self, member: Member) -> None:
         found = 0
         try:
-            for env in self._strange.pop(member.node, {}):
-                offer = await self._offer(member, env)
-                if offer is not None:
-                    await self._look(member, offer)
+            await self._check_claims(member)
             for env in [*self._lacking]:
                 offer = await self._offer(member, env) if env in self._lacking else None
                 if offer is not None:
@@ -123,6 +125,19 @@ class Reclaiming:
             self._log.debug("reclaiming.broken", peer=member.name, reason=repr(error))
         if found:
             self._log.info("envelopes.found", peer=member.name, count=found, missing=self.lacking)
+
+    async def _check_claims(self, member: Member) -> None:
+        """Look once at each artifact that it claims; what breaks off is owed still."""
+        claims = self._claims.get(member.node, {})
+        for env in [env for env, asked in claims.items() if not asked]:
+            try:
+                offer = await self._offer(member, env)
+                if offer is not None:
+                    await self._look(member, offer)
+            except RemoteError as error:
+                self._log.warning("reclaiming.refused", peer=member.name, reason=error.message)
+            if env in claims:
+                claims[env] = True
 
     async def _take(self, env: bytes, offer: OfferReceived) -> bool:
         """Keep an envelope, whose digest was asked for, and a proof that our log names.
@@ -139,8 +154,7 @@ class Reclaiming:
         """Hold the checkpoint in a proof of ours against our log."""
         note = proof.decode(offer.proof, limits=self._limits).checkpoint
         head = self._journal.open_checkpoint(note)
-        size, _ = await self._chronicle.head()
-        if head.size > size or self._journal.root_at(head.size) != head.root:
+        if await self._chronicle.root_at(head.size) != head.root:
             self._log.error("ledger.forked", peer=member.name, note=note.decode())
             raise other_history(self._journal, member, head)
 

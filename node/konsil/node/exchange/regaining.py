@@ -4,7 +4,8 @@ A neighbour shows its copy under our own signature, so nothing in it can be fals
 bodies to itself that it was given, and what is adopted without a body stays without. So every
 neighbour that can be reached is asked first. Invariants: a body is taken from anybody, and is the
 right one exactly when it has the hash of its leaf; nothing is adopted that does not lead to a root
-that we signed. Times in seconds.
+that we signed; of one copy no more is in memory than about twice what was shown to lead there, and
+what nobody shows to lead there is small. Times in seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import trio
 from konsil.node.exchange.asking import BROKEN
 from konsil.node.exchange.questions import Questions
 from konsil.protocol import checkpoint, merkle, mirror, note
+from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     from konsil.node.exchange.asking import Lines
     from konsil.node.log import Log
     from konsil.node.store.journal import Journal
-    from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.limits import Limits
 
 LOOK_S = 0.05
 OTHERS_S = 10.0
 """How long other neighbours are waited for while bodies are missing from the copies at hand."""
+UNSIGNED_S = 60.0
+"""How long one neighbour may take to show that its copy is under a signature of ours."""
+PORTION_BYTES = 8 << 20
+"""Bytes of frames after which a copy is first held against what we signed."""
 
 
 class Copy(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +78,23 @@ class Regaining:
             raise EncodingRefused("another page than was asked for")
         return told
 
+    def signed(self, held: bytes, leaves: list[Leaf]) -> Checkpoint | None:
+        """What we signed for, in a checkpoint whose key is at hand or stands in `leaves`.
+
+        A key of ours may be newer than this copy of the log. None when it is not ours, or the
+        key is not known yet.
+        """
+        with suppress(RemoteError):
+            return self._journal.open_ahead(held, leaves)
+        with suppress(RemoteError):
+            return checkpoint.open_checkpoint(
+                held,
+                origin=self._journal.author.origin,
+                key=self._journal.keys["log"].public,
+                limits=self._limits,
+            )
+        return None
+
     async def run(self, reachable: Callable[[], Iterable[Member]], neighbours: int) -> None:
         """Adopt the longest copy that anybody shows, with every body that anybody shows.
 
@@ -82,27 +104,34 @@ class Regaining:
         """
         first = self._journal.size
         copies = await self._gather(reachable, neighbours, first)
-        bodies = _bodies(copies)
+        bodies = await trio.to_thread.run_sync(_bodies, copies)
         for copy in sorted(copies, key=lambda one: -len(one.leaves)):
-            if await self._adopt(copy, first, _filled(copy, bodies)):
+            leaves = await trio.to_thread.run_sync(_filled, copy, bodies)
+            if await self._adopt(copy, first, leaves):
                 return
 
     async def _gather(
         self, reachable: Callable[[], Iterable[Member]], neighbours: int, first: int
     ) -> list[Copy]:
-        """The copies of all who can be reached, or enough of them that no body is missing."""
+        """The copies of all who can be reached, or enough of them that no body is missing.
+
+        Who cannot be reached is waited for a while only, whatever the others show. A copy that
+        is under way is waited for until a genuine one is here.
+        """
         copies: list[Copy] = []
+        shared: dict[tuple[bytes, bool], Leaf] = {}
         asked: set[str] = set()
         done: set[str] = set()
 
         async def fetch(member: Member) -> None:
-            copy = await self._fetch(member, first)
+            copy = await self._fetch(member, first, shared)
             done.add(member.node)
             if copy is not None:
                 copies.append(copy)
 
         async with trio.open_nursery() as nursery:
-            deadline, looked_at, genuine = float("inf"), 0, list[list[Leaf]]()
+            deadline = patience = float("inf")
+            looked_at, genuine = 0, list[list[Leaf]]()
             while trio.current_time() < deadline:
                 for member in reachable():
                     if member.node not in asked:
@@ -115,7 +144,10 @@ class Regaining:
                     deadline = trio.current_time() + OTHERS_S
                 if genuine and all(leaf.entry for leaf in max(genuine, key=len)):
                     break
-                if asked == done and (len(done) >= neighbours or not copies):
+                if copies and patience == float("inf"):
+                    patience = trio.current_time() + OTHERS_S
+                waited = len(done) >= neighbours or trio.current_time() >= patience
+                if asked == done and (waited or not copies):
                     break
                 await trio.sleep(LOOK_S)
             nursery.cancel_scope.cancel()
@@ -134,37 +166,81 @@ class Regaining:
                     found.append(leaves)
         return found
 
-    async def _fetch(self, member: Member, first: int) -> Copy | None:
-        """One neighbour's copy from entry `first` on; None when it shows no more than is here."""
+    async def _fetch(
+        self, member: Member, first: int, shared: dict[tuple[bytes, bool], Leaf]
+    ) -> Copy | None:
+        """One neighbour's copy from entry `first` on; None when it shows no more than is here.
+
+        `shared` are leaves that other copies have too, so that each is in memory once.
+        """
         try:
             page = await self.page(member, first)
             if not page.held:
                 return None
-            size = checkpoint.from_text(note.parse(page.held, limits=self._limits)[0]).size
-            held, leaves, taken_bytes = page.held, list[Leaf](), 0
-            while first + len(leaves) < size:
-                found = [leaf for _, leaf in mirror.read_page(page.frames, first + len(leaves))]
-                if not found:
-                    raise ManifestRefused("a page without a leaf")
-                leaves += found
-                taken_bytes += len(page.frames)
-                if taken_bytes > self._limits.mirror_bytes:
-                    raise LimitExceeded(f"{member.name} shows more than anybody keeps of a log")
-                if first + len(leaves) < size:
-                    page = await self.page(member, first + len(leaves))
+            leaves = await self._leaves(member, page, shared)
         except RemoteError as error:
             self._log.warning("regaining.refused", peer=member.name, reason=error.message)
         except BROKEN as error:
             self._log.debug("regaining.broken", peer=member.name, reason=repr(error))
         else:
             if leaves:
-                return Copy(member=member, note=held, leaves=tuple(leaves[: size - first]))
+                return Copy(member=member, note=page.held, leaves=tuple(leaves))
         return None
+
+    async def _leaves(
+        self, member: Member, page: Page, shared: dict[tuple[bytes, bool], Leaf]
+    ) -> list[Leaf]:
+        """The leaves of a copy from `page` on, up to its checkpoint.
+
+        They end early where they do not agree with it: `_adopt` finds out why. Raises one of
+        `BROKEN`, or a `RemoteError`.
+        """
+        held, first, leaves = page.held, page.first, list[Leaf]()
+        size = checkpoint.from_text(note.parse(held, limits=self._limits)[0]).size
+        head = self.signed(held, leaves)
+        taken_bytes, look_at = 0, PORTION_BYTES
+        with trio.fail_after(UNSIGNED_S) as scope:
+            while first + len(leaves) < size:
+                if head is not None:
+                    scope.deadline = float("inf")
+                if page.first != first + len(leaves):
+                    page = await self.page(member, first + len(leaves))
+                found = [leaf for _, leaf in mirror.read_page(page.frames, page.first)]
+                if not found:
+                    raise ManifestRefused("a page without a leaf")
+                leaves += (shared.setdefault((one.leaf, one.entry is None), one) for one in found)
+                taken_bytes += len(page.frames)
+                if taken_bytes > self._limits.mirror_bytes:
+                    raise LimitExceeded(f"{member.name} shows more than anybody keeps of a log")
+                if head is None:
+                    look_at = min(look_at, self._limits.unsigned_bytes)
+                if taken_bytes < look_at or first + len(leaves) >= size:
+                    continue
+                look_at = 2 * taken_bytes
+                head = head or await trio.to_thread.run_sync(self.signed, held, leaves)
+                if head is not None:
+                    if not await self._agrees(member, first, leaves, head):
+                        break
+                elif taken_bytes >= self._limits.unsigned_bytes:
+                    raise LimitExceeded(f"{member.name} shows too much that no known key signed")
+        return leaves[: size - first]
+
+    async def _agrees(
+        self, member: Member, first: int, leaves: list[Leaf], head: Checkpoint
+    ) -> bool:
+        """Whether our log and then `leaves` are the beginning of what we signed for."""
+        taken = first + len(leaves)
+        told = await self._ask(member, Prove(node=self._me, old=taken, size=head.size), Proven)
+        if told.root is None:
+            raise ManifestRefused(f"{member.name} cannot prove what it shows")
+        merkle.verify_consistency(taken, head.size, told.hashes, told.root, head.root)
+        so_far = Checkpoint(origin=head.origin, size=taken, root=told.root)
+        return await trio.to_thread.run_sync(self._journal.leads, leaves, so_far)
 
     async def _adopt(self, copy: Copy, first: int, leaves: list[Leaf]) -> bool:
         """Whether the leaves, which begin at entry `first`, were adopted."""
         try:
-            head = self._journal.open_ahead(copy.note, leaves)
+            head = await trio.to_thread.run_sync(self._journal.open_ahead, copy.note, leaves)
             try:
                 await trio.to_thread.run_sync(self._journal.adopt, leaves, head)
             except ManifestRefused:
@@ -188,7 +264,7 @@ class Regaining:
         if told.root is None:
             return
         merkle.verify_consistency(size, held.size, told.hashes, told.root, held.root)
-        if told.root != self._journal.root_at(size):
+        if told.root != await trio.to_thread.run_sync(self._journal.root_at, size):
             raise other_history(self._journal, member, held)
 
 

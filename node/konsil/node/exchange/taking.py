@@ -2,7 +2,8 @@
 
 A portion is on our disk before the next is asked for, and shown to be of the log that the
 newest checkpoint is about; so a long log needs little memory, and a broken link costs one
-portion. Nothing counts before a signed root covers it. What we keep of one log is bounded:
+portion. The last one is written only with the signed root that covers it, and nothing counts
+before. What we keep of one log is bounded:
 where it is full we hold no more of it, and vouch for no more.
 """
 
@@ -80,18 +81,22 @@ class Taking:
             if self._full.get(node) == kept.taken:
                 return None
             try:
-                if not await self._portions(member, page, head):
+                rest = await self._portions(member, page, head)
+                if rest is None:
                     return None
                 now = self._clock_s()
-                hold = partial(self._watch.hold, node, data, due=now + OWED_S, now=now)
+                hold = partial(self._watch.hold, node, data, rest, due=now + OWED_S, now=now)
                 return await trio.to_thread.run_sync(hold)
             except RemoteError:
                 with suppress(RemoteError):
                     await self._weigh(node, data, member)
                 raise
 
-    async def _portions(self, member: Member, page: Page, head: Checkpoint) -> bool:
-        """Take the leaves up to `head`, from `page` on; False when there is no room for them."""
+    async def _portions(self, member: Member, page: Page, head: Checkpoint) -> list[Leaf] | None:
+        """Take the leaves up to `head`, from `page` on, but for the last portion.
+
+        None when there is no room for them.
+        """
         kept = self._watch.kept(member.node)
         first = kept.taken
         if kept.size < first < head.size:
@@ -100,13 +105,14 @@ class Taking:
             leaves, weight = await self._portion(member, page, first, head.size)
             if self._watch.kept(member.node).disk_bytes + weight > self._limits.mirror_bytes:
                 self._tell_full(member, first)
-                return False
-            await trio.to_thread.run_sync(self._watch.take, member.node, leaves)
+                return None
             first += len(leaves)
-            if first < head.size:
-                await self._agree(member, first, head)
-                page = await self._ask(member, Ask(node=member.node, first=first), Page)
-        return True
+            if first == head.size:
+                return leaves
+            await trio.to_thread.run_sync(self._watch.take, member.node, leaves)
+            await self._agree(member, first, head)
+            page = await self._ask(member, Ask(node=member.node, first=first), Page)
+        return []
 
     async def _portion(
         self, member: Member, page: Page, first: int, size: int

@@ -6,8 +6,9 @@ asks for the proofs that are owed, also those that nobody could give at an earli
 with two histories is exposed at the first neighbour that saw the other one.
 
 A checkpoint may be signed by a key that we do not know yet, because the log goes further than
-our mirror of it. Then its author is asked first; while it is away, nothing follows from such a
-checkpoint: whoever shows it will show it again. Times in seconds.
+our mirror of it. Then its author is visited, and the checkpoint is looked at again once more of
+its log is held; while it is away, nothing follows from such a checkpoint: whoever shows it will
+show it again. No visit waits for another member than the one that is visited. Times in seconds.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class Visits:
         self._taking = Taking(questions, watch, self._weigh, clock_s, limits, log)
         self._errands = Errands(self._call_on, PAUSE_S)
         self._shown: dict[str, dict[bytes, None]] = {}
+        self._unread: dict[str, dict[bytes, Member]] = {}
+        """By author: checkpoints that we could not read yet, and who showed them."""
 
     def stir(self, member: Member) -> None:
         """`member` may know something new."""
@@ -99,6 +102,8 @@ class Visits:
         """
         sight = await self._taking.take(member)
         if sight is not None:
+            for data, shower in self._unread.pop(member.node, {}).items():
+                self.shown(shower, [data])
             self._on_mirrored(member)
             await self._act(member.node, sight, member)
 
@@ -139,25 +144,24 @@ class Visits:
             try:
                 await self._weigh(node, data, shower)
             except SignatureRefused:
-                size = self._watch.claimed(data).size
-                if size <= self._watch.kept(node).size:
+                if self._watch.claimed(data).size <= self._watch.kept(node).size:
                     raise
-                await self._catch_up(node)
-                if size > self._watch.kept(node).size:
-                    self._log.debug("checkpoint.unread", peer=shower.name, node=node, size=size)
-                    return
-                await self._weigh(node, data, shower)
+                self._put_off(node, data, shower)
         except RemoteError as error:
             self._log.info("checkpoint.refused", peer=shower.name, reason=error.message)
 
-    async def _catch_up(self, node: str) -> None:
-        """Mirror the log of `node` as far as it goes, if its author can be asked."""
-        member = self._roster.node(node)
-        try:
-            if member is not None:
-                await self.mirror(member)
-        except (RemoteError, *BROKEN) as error:
-            self._log.debug("mirror.broken", node=node, reason=repr(error))
+    def _put_off(self, node: str, data: bytes, shower: Member) -> None:
+        """Look at a checkpoint of `node` again once more of its log is held.
+
+        Its author is visited for that, and not waited for: it may show a leaf a minute.
+        """
+        self._log.debug("checkpoint.unread", peer=shower.name, node=node)
+        waiting = self._unread.setdefault(node, {})
+        if len(waiting) < mirror.MAX_NOTES:
+            waiting[data] = shower
+        author = self._roster.node(node)
+        if author is not None:
+            self.stir(author)
 
     async def _weigh(self, node: str, data: bytes, shower: Member) -> None:
         """Hold a checkpoint of `node` against what we know. Raises a `RemoteError`."""

@@ -3,7 +3,9 @@
 A home that came back from a backup, or a cloned machine, would sign a second history under the
 old sizes without meaning to. So a start asks every neighbour that it reaches for the newest
 checkpoint of ours that it knows. Nothing but our own signature counts: a peer can neither hold
-us up with a size that it cannot show, nor hide from us what another one shows.
+us up with a size that it cannot show, nor hide from us what another one shows. What a key signed
+that this log has revoked there vouches where it is about these entries, and proves nothing where
+it is not: it is a thief's, and whoever shows it has answered.
 
 - nobody shows more than we hold: go on;
 - somebody shows more: take the missing leaves from whoever holds them (`regaining`), under our
@@ -15,6 +17,7 @@ Times in seconds.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -75,6 +78,8 @@ class Vouching:
         self._said: dict[str, int] = {}
         self._floor = journal.cosigned_size
         self._owed = 0
+        # Who answered with what a thief signed for, and cannot say more.
+        self._misled: set[str] = set()
         # Who shows what we cannot read yet: the key may stand in entries that we lack.
         self._unread: dict[str, bool] = {}
 
@@ -111,8 +116,10 @@ class Vouching:
 
     def _heard(self) -> int:
         """Neighbours that know at least what was cosigned, since others cannot vouch for us,
-        and those that show what we have yet to learn to read."""
-        known = sum(size >= self._floor for size in self._said.values())
+        those that a thief misled, and those that show what we have yet to learn to read."""
+        known = sum(
+            size >= self._floor or node in self._misled for node, size in self._said.items()
+        )
         return known + sum(self._unread.values())
 
     async def _catch_up(self, neighbours: int) -> None:
@@ -150,22 +157,54 @@ class Vouching:
     async def _ask(self, member: Member) -> None:
         """What one neighbour knows of our log, held against what is here."""
         page = await self._regaining.page(member, self._journal.size)
+        shown = dict.fromkeys(data for data in (page.note, page.held) if data)
         try:
-            shown = [data for data in (page.note, page.held) if data]
-            heads = {data: self._journal.open_checkpoint(data) for data in shown}
+            heads = await trio.to_thread.run_sync(self._opened, [*shown], member)
         except SignatureRefused:
             stated = checkpoint.from_text(note.parse(page.held, limits=self._limits)[0])
             if stated.size > self._journal.size:
                 self._unread.setdefault(member.node, True)
+                if self._regaining.signed(page.held, []) is not None:
+                    self._owed = max(self._owed, stated.size)
             raise
-        for data, head in heads.items():
-            self._hold_against(head, data, member)
+        self._owed = max([self._owed, *(head.size for head in heads)])
+        (self._misled.discard if len(heads) == len(shown) else self._misled.add)(member.node)
         # What it mirrors it may believe a moment later.
-        self._said[member.node] = max((head.size for head in heads.values()), default=0)
+        self._said[member.node] = max((head.size for head in heads), default=0)
 
-    def _hold_against(self, head: Checkpoint, data: bytes, member: Member) -> None:
-        """What we signed for, as a peer remembers it, must be what we hold."""
-        self._owed = max(self._owed, head.size)
-        if head.size <= self._journal.size and self._journal.root_at(head.size) != head.root:
-            self._log.error("ledger.forked", peer=member.name, note=data.decode())
-            raise other_history(self._journal, member, head)
+    def _opened(self, shown: list[bytes], member: Member) -> list[Checkpoint]:
+        """The heads in what a peer shows, without those of a thief. Reads the disk."""
+        heads: list[Checkpoint] = []
+        for data in shown:
+            try:
+                head = self._journal.open_checkpoint(data)
+            except SignatureRefused:
+                void = self._void(data)
+                if void is None:
+                    raise
+                if not self._is_ours(void):
+                    if member.node not in self._misled:
+                        self._log.warning("vouching.void", peer=member.name, size=void.size)
+                    continue
+                head = void
+            # What we signed for, as a peer remembers it, must be what we hold.
+            if head.size <= self._journal.size and not self._is_ours(head):
+                self._log.error("ledger.forked", peer=member.name, note=data.decode())
+                raise other_history(self._journal, member, head)
+            heads.append(head)
+        return heads
+
+    def _void(self, data: bytes) -> Checkpoint | None:
+        """What a revoked key signed for, though it counts no more; None when none did."""
+        ring = self._journal.keyring
+        for period in ring.periods:
+            if period.role == "log" and period.void_from is not None:
+                with suppress(SignatureRefused):
+                    return checkpoint.open_checkpoint(
+                        data, origin=ring.author.origin, key=period.key, limits=self._limits
+                    )
+        return None
+
+    def _is_ours(self, head: Checkpoint) -> bool:
+        size = self._journal.size
+        return head.size <= size and self._journal.root_at(head.size) == head.root

@@ -52,6 +52,8 @@ class Watch:
         self._limits = limits
         self._making = threading.Lock()
         self._logs: dict[str, Watched] = {}
+        """Replaced as a whole under `_making`, so that anybody may go through it meanwhile."""
+        self._telling = threading.Lock()
         self._next = 0
         for member in roster:
             if member.node != roster.me.node and roster.author(member.node) is not None:
@@ -63,19 +65,20 @@ class Watch:
 
         Where they are more, the next call goes on behind the last.
         """
-        logs = [self._logs[node] for node in sorted(self._logs)]
-        states = [log.view.state for log in logs[self._next :] + logs[: self._next]]
-        found: list[bytes] = []
-        room = NOTES_BYTES
-        for at, state in enumerate(states):
-            data = b"" if state.held is None else state.held.note
-            room -= len(data)
-            if len(found) == MAX_NOTES or room < 0:
-                self._next = (self._next + at) % len(logs)
-                return tuple(found)
-            if data:
-                found.append(data)
-        return tuple(found)
+        logs = [log for _, log in sorted(self._logs.items())]
+        with self._telling:
+            states = [log.view.state for log in logs[self._next :] + logs[: self._next]]
+            found: list[bytes] = []
+            room = NOTES_BYTES
+            for at, state in enumerate(states):
+                data = b"" if state.held is None else state.held.note
+                room -= len(data)
+                if len(found) == MAX_NOTES or room < 0:
+                    self._next = (self._next + at) % len(logs)
+                    return tuple(found)
+                if data:
+                    found.append(data)
+            return tuple(found)
 
     def kept(self, node: str) -> Kept:
         """What we hold of one member's log."""
@@ -170,11 +173,13 @@ class Watch:
         """Hold what was taken against the head that it is part of. See `Watched.agree`."""
         self._log(node).agree(told, head)
 
-    def hold(self, node: str, data: bytes, *, due: int, now: int) -> Sight:
-        """Hold what was taken, up to a checkpoint. See `Watched.hold`."""
+    def hold(
+        self, node: str, data: bytes, rest: Sequence[Leaf] = (), *, due: int, now: int
+    ) -> Sight:
+        """Hold what was taken and the rest, up to a checkpoint. See `Watched.hold`."""
         log = self._log(node)
         try:
-            return log.hold(data, due=due, now=now)
+            return log.hold(data, rest, due=due, now=now)
         finally:
             self._roster.follow(log.view.ring)
 
@@ -187,7 +192,7 @@ class Watch:
         return self._log(checkpoint.node_of(origin)).swap(expected, new)
 
     def believe(self, node: str, proof: bytes) -> None:
-        """Keep a fork proof against `node`. Raises a `RemoteError` when it proves nothing."""
+        """Take up a fork proof against `node` from our own ledger. See `Watched.believe`."""
         self._log(node).believe(proof)
 
     def reader(self, node: str) -> OpenHead:
@@ -211,5 +216,5 @@ class Watch:
                     raise ManifestRefused(f"the genesis entry of {node} is not known here")
                 log = Watched(author, self._folder, self._witnessed, self._limits)
                 self._roster.follow(log.view.ring)
-                self._logs[node] = log
+                self._logs = {**self._logs, node: log}
             return self._logs[node]

@@ -4,7 +4,8 @@ The conclusions are those of `konsil.trust.witnessing`; here they become durable
 is told. The keys of a log stand in it, so a note over new leaves may be signed by a key that
 only these leaves bring: leaves are taken first, the changes in them are followed (each signed
 by the recovery key), the note is opened with the keys that result, and only then leaves, keys
-and note count, together.
+and note count, together. What is taken never contradicts a checkpoint that we accepted: such
+leaves are written only together with the signed root that makes the contradiction a fork proof.
 
 One lock a log, held by threads that may wait for the disk. The event loop reads `view`, which
 is replaced as a whole, and never takes the lock.
@@ -13,6 +14,7 @@ is replaced as a whole, and never takes the lock.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,10 @@ import msgspec
 
 from konsil.node.store.mirrors import SUFFIX, Mirror
 from konsil.node.store.owed import Owed
-from konsil.protocol import checkpoint, entries, merkle, note
+from konsil.protocol import checkpoint, merkle, note
 from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.mirror import Leaf, Prove, Proven
-from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 from konsil.trust import witnessing
 from konsil.trust.witnessing import Known, Newer, Sight
 
@@ -130,17 +131,17 @@ class Watched:
     def take(self, leaves: Sequence[Leaf]) -> None:
         """Put a portion of the log on our disk; it counts when a signed root covers it.
 
-        Raises a `RemoteError` for a change of keys against the rules, and forgets the portion;
-        and `StorageError`.
+        Raises a `RemoteError` for a change of keys against the rules, or leaves that contradict
+        a checkpoint that we accepted, and forgets what is not held; and `StorageError`.
         """
         with self._lock:
-            first = self._mirror.taken
             try:
-                self._mirror.take(leaves)
-                self._ahead = self._followed(self._ahead, first, self._mirror.taken)
+                ahead = follow(self._ahead, self._mirror.changes_in(leaves), self._limits)
+                self._mirror.take(leaves, self._roots(ahead, len(leaves)))
             except RemoteError:
                 self._drop()
                 raise
+            self._ahead = ahead
             self._publish(self.view.state, self.view.ring, self.view.mirrored)
 
     def agree(self, told: Proven, head: Checkpoint) -> None:
@@ -157,8 +158,8 @@ class Watched:
                 self._drop()
                 raise
 
-    def hold(self, data: bytes, *, due: int, now: int) -> Sight:
-        """Hold what was taken, up to the checkpoint `data`, and say what follows.
+    def hold(self, data: bytes, rest: Sequence[Leaf] = (), *, due: int, now: int) -> Sight:
+        """Hold what was taken and the `rest`, up to the checkpoint `data`, and say what follows.
 
         Raises a `RemoteError` when the leaves do not lead there, or no key that they leave in
         force signed it, and forgets what is not held; and `StorageError`.
@@ -166,13 +167,18 @@ class Watched:
         with self._lock:
             view = self.view
             try:
-                ring = self._followed(view.ring, view.size, _claimed(data).size)
+                fresh = self._mirror.changes_in(rest)
+                ahead = follow(self._ahead, fresh, self._limits)
+                changes = [*self._mirror.changes, *fresh]
+                ring = self._followed(view.ring, view.size, _claimed(data).size, changes)
                 bare = self._bare(data, ring)
                 head = ring.open_checkpoint(bare, limits=self._limits)
+                self._mirror.take(rest, {head.size: head.root})
                 self._mirror.hold(head)
             except RemoteError:
                 self._drop()
                 raise
+            self._ahead = ahead
             state = view.state
             if ring is not view.ring:
                 # What a revoked key signed is void, whatever we thought of it.
@@ -181,8 +187,10 @@ class Watched:
             state, sight = witnessing.hold(
                 state, known, self._mirror.tree, due=due, now=now, limits=self._limits
             )
+            if state.fork is not None:
+                self._owed.expose(state.fork)  # before the other side of it is forgotten
             self._witnessed.forget(self._author.node, self._wrong(ring))
-            self._witnessed.add(bare)
+            self._witnessed.add(bare, mirrored=True)
             if self._vouched is not None and not self._bears(ring, self._vouched.note):
                 self._vouched = self._newest(ring)
             self._keep(state, ring, known)
@@ -222,9 +230,13 @@ class Watched:
             return True
 
     def believe(self, proof: bytes) -> None:
-        """Keep a fork proof. Raises a `RemoteError` when it proves nothing."""
+        """Take up a fork proof that our own ledger says exposed the log.
+
+        It was verified before it was written there: no key that was revoked since, and no mirror
+        that was lost since, takes that back. Raises a `RemoteError` for one of another log.
+        """
         with self._lock:
-            self._keep(witnessing.believe(self.view.state, proof, self.reader()))
+            self._keep(witnessing.recall(self.view.state, proof))
 
     def reader(self, ring: Keyring | None = None) -> OpenHead:
         """What verifies checkpoints of the log, with the keys that it has now."""
@@ -237,6 +249,7 @@ class Watched:
         if state.fork is not None:
             self._owed.expose(state.fork)
         if state.held is not None and state.held != self.view.state.held:
+            self._make_way(state.held)
             self._witnessed.add(state.held.note)
         if self._owed.debts:
             self._owed.keep([one for one in self._owed.debts if one in _debts(state)])
@@ -251,6 +264,24 @@ class Watched:
             taken=self._mirror.taken,
             disk_bytes=self._mirror.disk_bytes,
         )
+
+    def _make_way(self, fresh: Known) -> None:
+        """Forget what was taken, if it contradicts what is to be accepted."""
+        if (
+            self._mirror.size < fresh.size <= self._mirror.taken
+            and self._mirror.root(fresh.size) != fresh.head.root
+            and self._bears(self._ahead, fresh.note)
+        ):
+            self._drop()
+
+    def _roots(self, ring: Keyring, count: int) -> dict[int, bytes]:
+        """The accepted roots at the next sizes, by size, where these keys bear them."""
+        heads = self._witnessed.heads(self._author.node)
+        return {
+            head.size: head.root
+            for head, data in heads
+            if 0 < head.size - self._mirror.taken <= count and self._bears(ring, data)
+        }
 
     def _drop(self) -> None:
         self._mirror.drop()
@@ -275,12 +306,15 @@ class Watched:
                 state, _ = witnessing.watch(state, data, self.reader(), due=due)
             except RemoteError:
                 continue
-        try:
-            if self._owed.fork is not None:
-                state = witnessing.believe(state, self._owed.fork, self.reader())
-        except RemoteError:
-            pass  # damaged, or by a key that was revoked since: it convinces nobody
-        return state
+        if self._owed.fork is None:
+            return state
+        # What exposed it was signed when nobody had revoked anything, and exposes it for good.
+        ring = self.view.ring
+        changes = sorted({period.since - 1 for period in ring.periods if period.since})
+        for then in (ring, *map(ring.before, changes)):
+            with suppress(RemoteError):
+                return witnessing.believe(state, self._owed.fork, self.reader(then))
+        return state  # damaged, or by a key that is to be learned again
 
     def _wrong(self, ring: Keyring) -> set[Checkpoint]:
         """The accepted checkpoints that these keys do not bear, or that the held tree denies."""
@@ -307,10 +341,12 @@ class Watched:
             return False
         return True
 
-    def _followed(self, ring: Keyring, begin: int, end: int) -> Keyring:
+    def _followed(
+        self, ring: Keyring, begin: int, end: int, changes: Iterable[Change] | None = None
+    ) -> Keyring:
         """The keys after the changes in the leaves [begin, end). Raises a `RemoteError`."""
-        changes = (item for item in self._mirror.changes if begin <= item.index < end)
-        return follow(ring, changes, self._limits)
+        among = self._mirror.changes if changes is None else changes
+        return follow(ring, (item for item in among if begin <= item.index < end), self._limits)
 
     def _bare(self, data: bytes, ring: Keyring) -> bytes:
         """A checkpoint without the lines of others, which anybody may have written under it."""
@@ -326,10 +362,7 @@ def follow(ring: Keyring, changes: Iterable[Change], limits: Limits) -> Keyring:
     """The keys of a log after these entries of it. Raises a `RemoteError` for one against the
     rules."""
     for item in changes:
-        entry = entries.decode(item.entry, limits=limits)
-        if entry.n != item.index or not isinstance(entry.b, KeyRotate | KeyRevoke):
-            raise ManifestRefused(f"entry {entry.n} ({entry.t}) stands at {item.index}")
-        ring = ring.after(item.index, entry.b)
+        ring = ring.follow(item.index, item.entry, limits)
     return ring
 
 

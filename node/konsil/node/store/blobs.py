@@ -76,7 +76,9 @@ class BlobStore:
         try:
             return path.open("rb")
         except FileNotFoundError as error:
-            raise IncompleteError(f"{path}: this blob is not here") from error
+            raise IncompleteError(
+                f"{path}: this blob is not here", hint="restore the file from a backup"
+            ) from error
         except OSError as error:
             raise storage_error(path, error) from error
 

@@ -43,6 +43,11 @@ class Chronicle:
         """
         return await self._alone(lambda: (self._journal.size, self._journal.root))
 
+    async def root_at(self, size: int) -> bytes | None:
+        """The root over the first `size` entries; None when there are fewer."""
+        journal = self._journal
+        return await self._alone(lambda: journal.root_at(size) if size <= journal.size else None)
+
     async def append(self, *bodies: Body) -> tuple[Receipt, ...]:
         """Log these entries, in order, durably. Raises `StorageError`."""
         return await self._alone(lambda: tuple(self._journal.append(bodies)))
@@ -75,9 +80,22 @@ class Chronicle:
         """The public keys in force, by role."""
         return self._journal.keyring.keys
 
+    def since(self, role: str) -> int:
+        """The entry from which on our key in force for `role` signs."""
+        periods = self._journal.keyring.periods
+        return max(one.since for one in periods if one.role == role)
+
     def key(self, role: str) -> SigningKey:
         """Our key in force for `role`."""
         return self._journal.keys[role]
+
+    async def time_ms(self, index: int) -> int:
+        """When entry `index` was written; 0 for one that is not here, or has no body."""
+        return await self._alone(lambda: self._journal.time_ms(index))
+
+    async def redact(self, index: int, legal: str, authority: bytes) -> None:
+        """Take the body of an entry away. Raises as `Journal.redact` does."""
+        await self._alone(lambda: self._journal.redact(index, legal, authority))
 
     async def change_key(self, change: Change) -> Receipt:
         """Put another key in force, durably. Raises as `Journal.change_key` does."""

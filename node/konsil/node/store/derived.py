@@ -13,9 +13,9 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import TEMPORARY, storage_error, sync_folder
+from konsil.node.store.durable import TEMPORARY, storage_error, sync_file, sync_folder
 from konsil.protocol import merkle
-from konsil.protocol.merkle import HASH_BYTES
+from konsil.protocol.merkle import HASH_BYTES, Peaks
 from konsil.protocol.tiles import PREFIX_BYTES
 from konsil.trust.index import IndexRefused, follows, open_index
 from konsil.trust.inplace import InPlace
@@ -77,7 +77,7 @@ def mend_mirror(path: Path, roots: Mapping[int, bytes]) -> str:
 
 def _sound(file: BinaryIO, roots: Mapping[int, bytes]) -> tuple[int, str]:
     """How many bytes are good, and what is wrong behind them; nothing when it is only cut off."""
-    peaks: list[tuple[int, bytes]] = []
+    peaks = Peaks()
     size = end = agreed = 0
     while prefix := file.read(PREFIX_BYTES):
         length = int.from_bytes(prefix, "big")
@@ -87,22 +87,13 @@ def _sound(file: BinaryIO, roots: Mapping[int, bytes]) -> tuple[int, str]:
         entry, leaf = body[:length], body[length:]
         if entry and merkle.leaf_hash(entry) != leaf:
             return end, f"offset {end}: entry {size} does not match its hash"
-        _push(peaks, leaf)
+        peaks.push(leaf)
         size, end = size + 1, end + PREFIX_BYTES + len(body)
         if size in roots:
-            if merkle.fold(found for _, found in peaks) != roots[size]:
+            if peaks.root() != roots[size]:
                 return agreed, f"the first {size} entries are not those that were signed for"
             agreed = end
     return end, ""
-
-
-def _push(peaks: list[tuple[int, bytes]], leaf: bytes) -> None:
-    """Adds a leaf to a tree of which only the complete subtrees at the edge are kept."""
-    level = 0
-    while peaks and peaks[-1][0] == level:
-        leaf = merkle.node_hash(peaks.pop()[1], leaf)
-        level += 1
-    peaks.append((level, leaf))
 
 
 def _kept(path: Path) -> Path:
@@ -122,11 +113,7 @@ def _copy(path: Path, temporary: Path, end: int) -> None:
     """The first `end` bytes of a file, durable in another."""
     shutil.copyfile(path, temporary)
     os.truncate(temporary, end)
-    handle = os.open(temporary, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_file(temporary)
 
 
 def _free(home: Path, path: Path) -> Path:

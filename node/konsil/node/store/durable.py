@@ -35,6 +35,15 @@ def storage_error(place: Path, error: OSError) -> StorageError:
     return StorageError(f"{place}: {reason}", hint="check the disk and its permissions")
 
 
+def sync_file(path: Path) -> None:
+    """Makes the content of a file durable that something else wrote. Raises `OSError`."""
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in `folder` durable. Raises `OSError`."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from konsil.node.store.blobs import BlobStore
 from konsil.node.store.durable import storage_error, sync_folder
 from konsil.node.store.filestore import FileStore
+from konsil.node.store.indexing import drop, update
 from konsil.node.store.lock import LOCK, take
 from konsil.node.store.recovery import recover
 from konsil.protocol import entries
@@ -32,7 +33,6 @@ from konsil.protocol.errors import (
 )
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.node_bodies import LogRedact
-from konsil.trust.index import drop, update
 from konsil.trust.layout import COSIGNED
 from konsil.trust.ledger import Ledger
 from konsil.trust.ledger import Receipt as Receipt
@@ -211,6 +211,11 @@ class Journal:
             self._trace(f"append end {self.size}")
         return receipts
 
+    def time_ms(self, index: int) -> int:
+        """When entry `index` was written; 0 for one that is not here, or has no body."""
+        found = next(iter(self.leaves(index, 1)), None)
+        return 0 if found is None or found.entry is None else entries.peek(found.entry).ts
+
     def redact(self, index: int, legal: str, authority: bytes) -> None:
         """Logs that the body of entry `index` goes, and then takes it away.
 
@@ -241,9 +246,20 @@ class Journal:
         """Puts another key in force, durably. See `Ledger.change_key`."""
         return self._ledger.change_key(change)
 
+    def require_keys(self) -> None:
+        """Raises `ConfigError` while a key of ours is newer than this copy of the log."""
+        self._ledger.require_keys()
+
     def check_keys(self) -> None:
-        """Raises `ConfigError` when a key changed that ours is older than. Reads the whole log."""
-        self._ledger.check_keys()
+        """Reads the whole log for changes of keys.
+
+        Raises `ConfigError` when ours are older, and `VerificationError` for a change against
+        the rules.
+        """
+        try:
+            self._ledger.check_keys()
+        except RemoteError as error:
+            raise VerificationError(f"{self.folder}: {error.message}") from error
 
     def prove(self, index: int) -> bytes:
         """The tlog-proof@v1 of entry `index` with the entry in it; signs first when needed."""

@@ -3,8 +3,9 @@
 One file a member, frames as in a tail (a body that is withheld has length 0). Held are the
 leaves up to the last root that the member signed for. What stands behind them is *taken*: it
 came in a portion, so that no log has to fit into memory and a broken link costs one portion,
-and it counts for nothing until a signed root covers it. A mirror that does not agree with its
-signed roots any more is cut back, and asked for again: it is a copy, never the truth.
+and it counts for nothing until a signed root covers it. Leaves that contradict a signed root
+are never written. A mirror that does not agree with its signed roots any more is cut back, and
+asked for again: it is a copy, never the truth.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import msgspec
 
 from konsil.node.store.canopy import Canopy
 from konsil.node.store.durable import storage_error, write_at
-from konsil.protocol import entries, merkle, tiles
-from konsil.protocol.errors import LimitExceeded, ManifestRefused, RemoteError
+from konsil.protocol import merkle, tiles
+from konsil.protocol.errors import LimitExceeded, ManifestRefused
+from konsil.protocol.keyring import is_change
 from konsil.protocol.merkle import HASH_BYTES
 from konsil.protocol.mirror import Leaf
 from konsil.protocol.tiles import PREFIX_BYTES, WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from konsil.protocol.checkpoint import Checkpoint
@@ -32,11 +34,8 @@ if TYPE_CHECKING:
 SUFFIX = ".mirror"
 MAX_CHANGES = 1_024
 """Changes of keys that are followed in one log."""
-CHANGES = frozenset({"key.rotate", "key.revoke"})
 READ_BYTES = 1 << 17
 MAX_FRAME_BYTES = PREFIX_BYTES + 0xFFFF + HASH_BYTES
-_WORD = b"key.r"
-"""Both types of change have it in their bytes; what has not is no change of keys."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -108,19 +107,31 @@ class Mirror:
         except OSError as error:
             raise storage_error(self._path, error) from error
 
-    def take(self, leaves: Sequence[Leaf]) -> None:
+    def changes_in(self, leaves: Sequence[Leaf]) -> list[Change]:
+        """The changes of keys in leaves that follow those that were taken.
+
+        Raises `LimitExceeded` when the keys of the log change too often.
+        """
+        found = [
+            Change(index, item.entry) for index, item in enumerate(leaves, self.taken)
+            if item.entry and is_change(item.entry)
+        ]  # fmt: skip
+        if len(self.changes) + len(found) > MAX_CHANGES:
+            raise LimitExceeded(f"more than {MAX_CHANGES} changes of keys in one log")
+        return found
+
+    def take(self, leaves: Sequence[Leaf], roots: Mapping[int, bytes] | None = None) -> None:
         """Adds leaves behind those that were taken, durably; nobody vouches for them yet.
 
-        Raises `LimitExceeded` when the keys of the log change too often, and `StorageError`;
-        then nothing is added.
+        Raises `ManifestRefused` when they do not lead to one of the signed `roots` (by log size),
+        `LimitExceeded` when the keys of the log change too often, and `StorageError`; then
+        nothing is added.
         """
         pairs = [(item.entry or b"", item.leaf) for item in leaves]
-        changes = [
-            Change(index, entry) for index, (entry, _) in enumerate(pairs, self.taken)
-            if is_change(entry)
-        ]  # fmt: skip
-        if len(self.changes) + len(changes) > MAX_CHANGES:
-            raise LimitExceeded(f"more than {MAX_CHANGES} changes of keys in one log")
+        changes = self.changes_in(leaves)
+        for size, root in self._grown((leaf for _, leaf in pairs), roots or {}):
+            if root != (roots or {})[size]:
+                raise ManifestRefused(f"the leaves do not lead to the signed root of {size}")
         write_at(self._path, tiles.frames(pairs), self._end)
         self.changes += changes
         for entry, leaf in pairs:
@@ -156,6 +167,15 @@ class Mirror:
         """Forgets all of it. Raises `StorageError`."""
         self._size = 0
         self.drop()
+
+    def _grown(self, leaves: Iterable[bytes], sizes: Container[int]) -> Iterator[tuple[int, bytes]]:
+        """The root at each of the sizes that leaves behind those taken reach; nothing is kept."""
+        addresses = merkle.cover(0, self.taken)
+        peaks = merkle.Peaks((level, self.tree.node(level, index)) for level, index in addresses)
+        for size, leaf in enumerate(leaves, self.taken + 1):
+            peaks.push(leaf)
+            if size in sizes:
+                yield size, peaks.root()
 
     def _add(self, leaf: bytes, end: int) -> None:
         if self.tree.size % WIDTH == 0:
@@ -198,13 +218,3 @@ class Mirror:
 
     def _hashes(self, group: int) -> list[bytes]:
         return [leaf for _, _, leaf in islice(self._frames(self._starts[group], self._end), WIDTH)]
-
-
-def is_change(entry: bytes) -> bool:
-    """Whether an entry is one that changes a key, as far as its frame says."""
-    if _WORD not in entry:
-        return False
-    try:
-        return entries.peek(entry).t in CHANGES
-    except RemoteError:
-        return False

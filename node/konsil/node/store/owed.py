@@ -5,7 +5,7 @@
 
 A checkpoint whose history nobody has shown yet may be the second side of a fork, so it is kept
 until somebody answers. Both files are evidence, not state: whoever reads them verifies them
-again, and what does not parse is passed over.
+again, a fork proof with the keys of its time, and what does not parse is passed over.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import msgspec
 from konsil.protocol import entries, merkle
 from konsil.protocol.entries import Entry
 from konsil.protocol.errors import ManifestRefused, RemoteError, StorageError
+from konsil.protocol.keyring import CHANGE_WORD
 from konsil.trust.index import MOST_FOUND, Index, IndexRefused, follows, open_index, read
 from konsil.trust.inplace import InPlace
 from konsil.trust.layout import INDEX
@@ -30,7 +31,7 @@ LEAST_DIGITS = 8
 """A shorter beginning of a digest stands in too many places by chance."""
 MOST_YOUNG = 1 << 14
 """More entries than this behind the index are read with the rest of the ledger."""
-KEY_MARK = b"\xa1t\xaakey.r"
+KEY_MARK = b"\xa1t\xaa" + CHANGE_WORD
 """How the type of `key.rotate` and `key.revoke` is written in an entry."""
 
 

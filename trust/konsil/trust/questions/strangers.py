@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import checkpoint, entries, genesis, note, policy
+from konsil.protocol import checkpoint, genesis, note, policy
 from konsil.protocol.errors import (
     ConfigError,
     IncompleteError,
@@ -28,7 +28,6 @@ from konsil.protocol.errors import (
 from konsil.protocol.genesis import Author
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS
-from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 from konsil.protocol.note import NoteKey
 from konsil.protocol.policy import Log, Policy
 from konsil.trust.layout import MAX_TAIL_BYTES
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from konsil.protocol.limits import Limits
 
 MAX_FILE_BYTES = DEFAULT_LIMITS.named_file_bytes
-_KEY_CHANGE = b"key.r"
-"""Both types of change begin with it."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,12 +151,10 @@ def known(genesis_files: Sequence[Path], policy_file: Path | None = None) -> Kno
 def _ring_beside(mirror: Path, ring: Keyring) -> Keyring:
     """The keys after every good change in what a home mirrors of the log, if it does."""
     with suppress(FileNotFoundError, RemoteError):
-        for piece in pieces_of(read_file(mirror, MAX_TAIL_BYTES), 0):
-            if piece.entry and _KEY_CHANGE in piece.entry:
+        for index, piece in enumerate(pieces_of(read_file(mirror, MAX_TAIL_BYTES), 0)):
+            if piece.entry:
                 with suppress(RemoteError):
-                    entry = entries.decode(piece.entry)
-                    if isinstance(entry.b, KeyRotate | KeyRevoke):
-                        ring = ring.after(entry.n, entry.b)
+                    ring = ring.follow(index, piece.entry)
     return ring
 
 

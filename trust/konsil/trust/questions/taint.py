@@ -35,7 +35,7 @@ class Tainted(msgspec.Struct, frozen=True, kw_only=True):
     exact: Amount | None
     """How much is in it: (n, d) for n / 10^(9·d); None when that is not linear."""
     current: bool
-    """Whether it is the current model of its hospital."""
+    """Whether it is the current model of a hospital."""
     published: tuple[Outlet, ...]
 
     @property
@@ -59,6 +59,9 @@ class Taint(msgspec.Struct, frozen=True, kw_only=True):
     made: Step | None
     """How it came to be itself, where a given ledger tells."""
     tainted: tuple[Tainted, ...]
+    holders: tuple[tuple[str, bytes], ...]
+    """The home owners whose current model holds some of it, and that model. Two hospitals may
+    have made the same model: each is a holder by what it uses, whoever is said to have made it."""
     free: tuple[str, ...]
     unseen: tuple[str, ...] = ()
     """Members who may hold some of it, because it left its hospital, and whose homes are not
@@ -83,23 +86,22 @@ def taint(homes: Gathered, start: str) -> Taint:
         Tainted(
             step=lineage.steps[digest],
             exact=exact,
-            current=lineage.currents.get(lineage.steps[digest].node) == digest,
+            current=digest in lineage.currents.values(),
             published=tuple(outlets.get(digest, ())),
         )
         for digest, exact in lineage.amounts(origin).items()
         if digest != origin
     ]
-    holders = {one.step.node for one in found if one.current}
-    if lineage.currents.get(lineage.steps[origin].node) == origin:
-        holders.add(lineage.steps[origin].node)
     made = lineage.steps[origin]
     digests = {origin, *(one.step.out for one in found)}
+    holders = {node: model for node, model in lineage.currents.items() if model in digests}
     given = {home.node for home in homes.homes}
     away = homes.authors.keys() - given if digests & _travelled(homes) else set()
     return Taint(
         origin=origin,
         made=None if made.kind == "unknown" else made,
         tainted=tuple(sorted(found, key=lambda one: (homes.name(one.step.node), _order(one)))),
+        holders=tuple(holders.items()),
         free=tuple(node for node in lineage.currents if node not in holders),
         unseen=tuple(sorted(away, key=homes.name)),
         unexplained=tuple(

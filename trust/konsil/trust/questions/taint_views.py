@@ -19,6 +19,9 @@ _VERBS = {"train": "trained", "mix": "mixed", "release": "released", "base": "ba
 def to_lines(homes: Gathered, found: Taint) -> list[str]:
     """The taint in lines: a headline, then each hospital's models in the order of its log."""
     nodes = list(dict.fromkeys(one.step.node for one in found.tainted))
+    nodes += [node for node, model in found.holders if node not in nodes and model != found.origin]
+    models = {one.step.out: one for one in found.tainted}
+    holders = dict(found.holders)
     where = f" in {plural(len(nodes), 'hospital')}" if nodes else ""
     made = found.made
     origin = ""
@@ -27,12 +30,13 @@ def to_lines(homes: Gathered, found: Taint) -> list[str]:
     lines = [f"{found.origin.hex()}{origin}: {plural(len(found.tainted), 'descendant')}{where}"]
     for node in nodes:
         mine = [one for one in found.tainted if one.step.node == node]
-        last = next((one for one in mine if one.current), None)
-        state = (
-            "its current model holds none of it"
-            if last is None
-            else (f"its current model holds {_share(last)}")
-        )
+        last = models.get(holders.get(node, b""))
+        state = "its current model holds none of it"
+        if last is not None:
+            also = "" if last in mine else f" (as made by {homes.name(last.step.node)}, too)"
+            state = f"its current model holds {_share(last)}{also}"
+        elif node in holders:
+            state = "its current model is it"
         lines.append(f"{homes.name(node)}: {plural(len(mine), 'descendant')}; {state}")
         lines += [f"  {_line(one)}" for one in mine]
     free = [homes.name(node) for node in found.free if node not in nodes]
@@ -105,7 +109,7 @@ def to_data(homes: Gathered, found: Taint) -> dict[str, object]:
             }
             for one in found.tainted
         ],
-        "current_models": [homes.name(one.step.node) for one in found.tainted if one.current],
+        "current_models": [homes.name(node) for node, model in found.holders],
         "free": [homes.name(node) for node in found.free],
         "complete": missing(homes, found) is None,
         "unseen": [homes.name(node) for node in found.unseen],
