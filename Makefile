@@ -9,7 +9,7 @@ PYTHON ?= python3
 TORCH_ARGS ?=
 ARGS ?=
 # Test processes side by side. Most tests wait for daemons and sockets half of their time.
-WORKERS ?= 2
+WORKERS ?= 3
 
 BIN := .venv/bin
 FLOORS := protocol knowledge trust node simulations

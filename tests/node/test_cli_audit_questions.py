@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -290,3 +291,21 @@ def test_an_empty_timeline_says_so(homes):
     assert "no entry of these ledgers fits" in done.complaint
     done = konsil("audit", "timeline", *homes, "--type", "key.revoke", "--json")
     assert done.envelope("audit.timeline")["data"] == {"count": 0, "events": []}
+
+
+def test_what_is_no_regular_file_is_written_to_and_never_replaced(learned, tmp_path):
+    """As /dev/null: whoever may replace it must not be helped to."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for path in (link, pipe):
+            assert konsil("audit", "prove", learned[0].home, "1", "-o", path).code == 0
+        assert os.read(reader, 1 << 16) == target.read_bytes()
+    finally:
+        os.close(reader)
+    assert link.is_symlink()
+    assert pipe.is_fifo()

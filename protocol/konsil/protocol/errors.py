@@ -14,6 +14,7 @@
         ├── EncodingRefused   bytes that are not canonical
         ├── LimitExceeded     more than `Limits` grants
         ├── SignatureRefused  a signature that does not verify
+        │   └── KeyRevoked    by a key that was revoked for its place
         ├── ManifestRefused   a manifest, proof or payload against the rules
         └── SessionRefused    a message out of turn, an unknown format, a stranger
 
@@ -131,6 +132,8 @@ class SignatureRefused(RemoteError):
 
 class KeyRevoked(SignatureRefused):
     """What a key signed that was revoked for this place of the log; it may have been honest."""
+
+    code = "revoked"
 
 
 class ManifestRefused(RemoteError):

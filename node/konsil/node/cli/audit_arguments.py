@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from konsil.node.cli import output
-from konsil.node.store.durable import replace
+from konsil.node.store.durable import replace, storage_error
 from konsil.node.store.lock import is_held
 from konsil.protocol.errors import UsageError
 from konsil.trust.printable import printable
@@ -65,9 +65,20 @@ def answer(
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file as a whole. Raises as `may_write` does, and `StorageError`."""
+    """Write a file as a whole. Raises as `may_write` does, and `StorageError`.
+
+    What is no regular file (a pipe, /dev/null) is written to; it is never replaced by one.
+    """
     may_write(path)
-    replace(path, data)
+    target = path.resolve()
+    if not target.exists() or target.is_file():
+        replace(target, data)
+        return
+    try:
+        with target.open("wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise storage_error(path, error) from error
 
 
 def may_write(path: Path) -> None:
