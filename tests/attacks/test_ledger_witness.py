@@ -11,7 +11,7 @@ import pytest
 import trio
 from commands import shell
 from network import Network
-from pinned import found, pinned, verify
+from pinned import missed, pinned, verify
 from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
@@ -90,7 +90,7 @@ async def test_a7_who_withholds_proofs_is_suspect_until_they_come(tmp_path, nurs
     wanted = pinned("a7", "suspect")
     assert wanted["code"] in {entry.t for entry in read_entries(tmp_path / "b" / "ledger")}
     assert verify(tmp_path / "a", tmp_path / "b") == (wanted["exit"], set())
-    found("a7", tmp_path / "b", options=("--strict",), also=("checkpoint.behind",))
+    assert not missed("a7", tmp_path / "b", options=("--strict",), also=("checkpoint.behind",))
     nursery.cancel_scope.cancel()
 
 
@@ -140,7 +140,7 @@ async def test_a13_a_witness_never_goes_back(tmp_path, nursery):
     path.write_bytes(data)
     config = tmp_path / "b" / "node.toml"
     config.write_text(re.sub("/memory/[^\"']+", "/ip4/127.0.0.1/tcp/0", config.read_text()))
-    found("a13", tmp_path / "b", tmp_path / "a")
+    assert not missed("a13", tmp_path / "b", tmp_path / "a")
     done = await trio.to_thread.run_sync(shell, "node", "run", tmp_path / "b")
     assert done.code == pinned("a13")["exit"]
     assert NAME in done.complaint
