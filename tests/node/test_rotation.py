@@ -13,7 +13,7 @@ from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
 from konsil.node.config import read_config
-from konsil.node.keys import create_keys, load_following, load_keys
+from konsil.node.keys import create_keys, load_following, load_keys, stage
 from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.store.lock import is_held
@@ -110,6 +110,22 @@ async def test_a_home_whose_ledger_is_older_than_its_keys_takes_the_change_back(
     for name in "abc":
         await net.kill(name)
     assert verify_homes([tmp_path / name for name in "bc"]).exit_code() == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_staged_key_is_dropped_only_when_somebody_knows_the_log(tmp_path, nursery):
+    """Alone, the ledger may be an old copy: the key may be the one in force."""
+    net = Network(tmp_path, nursery, "ab", rounds=1)
+    keys = Home(tmp_path / "a").keys
+    new = stage(keys, "art")
+    await net.start("a")
+    await net.kill("a")
+    assert load_following(keys)["art"].seed == new.seed
+    await net.start("a", "b")
+    await net.until(lambda: net.daemons["a"].cosigning.vouched > 0)
+    await net.kill("a")
+    await net.start("a")
+    assert load_following(keys) == {}
     nursery.cancel_scope.cancel()
 
 

@@ -42,7 +42,7 @@ from konsil.protocol.learning_bodies import (
     Part,
     TrustUpdate,
 )
-from konsil.protocol.node_bodies import key_change
+from konsil.protocol.node_bodies import KeyRotate, key_change
 from konsil.protocol.office_bodies import CharterAdopt
 from konsil.trust import evidence, integrate, score, weights
 from konsil.trust.audit import verify_homes
@@ -517,3 +517,22 @@ def vouched(home, data):
     record = path.read_bytes() if path.exists() else b""
     link = sha256(b"\x02" + (record[-32:] or bytes(32)) + data)
     path.write_bytes(record + len(data).to_bytes(2, "big") + data + link)
+
+
+def keys_in_a_bundle(tmp_path, role):
+    """A closed hospital with a change of keys in its second bundle."""
+    bern, graz = two(tmp_path)
+    bern.train()
+    old = bern.keys["log"]
+    base = ModelBase(model=sha256(b"other"), source="seed", licence="", note="")
+    bern.journal.append([base] * 256)
+    new = change_key(bern, KeyRotate, role)
+    bern.journal.append([base] * 300)
+    if role == "art":
+        release(bern)
+        bern.close()
+    else:
+        sign_again(bern, old, new)
+    graz.close()
+    assert verify_homes([bern.home]).findings == ()
+    return bern

@@ -30,6 +30,7 @@ from ledgers import (
     codes,
     consortium,
     falsify,
+    keys_in_a_bundle,
     mirrored,
     payload,
     release,
@@ -1046,18 +1047,7 @@ def test_a_change_of_keys_lost_in_a_tail_accuses_nobody(tmp_path, role, spoil):
 
 @pytest.mark.parametrize("role", ["art", "log"])
 def test_a_change_of_keys_in_a_missing_bundle_accuses_nobody(tmp_path, role):
-    bern, _ = two(tmp_path)
-    bern.train()
-    old = bern.keys["log"]
-    base = ModelBase(model=sha256(b"other"), source="", licence="", note="")
-    bern.journal.append([base] * 256)
-    new = change_key(bern, KeyRotate, role)
-    bern.journal.append([base] * 300)
-    if role == "art":
-        release(bern)
-        bern.close()
-    else:
-        sign_again(bern, old, new)
+    bern = keys_in_a_bundle(tmp_path, role)
     bundle, checkpoint = (bern.home / "ledger" / one for one in ("tile/entries/001", "checkpoint"))
     whole = bundle.read_bytes(), checkpoint.read_bytes()
     bundle.unlink()

@@ -12,6 +12,7 @@ from ledgers import (
     change_key,
     codes,
     consortium,
+    keys_in_a_bundle,
     mirrored,
     release,
     sign_again,
@@ -224,28 +225,9 @@ def test_frames_that_cannot_be_told_apart_may_hold_a_change_of_keys(tmp_path, lo
     assert any("cannot be told apart" in one.message for one in found.findings)
 
 
-def keys_in_a_bundle(tmp_path, role):
-    """A home of which the second bundle has a change of keys."""
-    bern, graz = two(tmp_path)
-    bern.train()
-    old = bern.keys["log"]
-    base = ModelBase(model=sha256(b"other"), source="seed", licence="", note="")
-    bern.journal.append([base] * 256)
-    new = change_key(bern, KeyRotate, role)
-    bern.journal.append([base] * 300)
-    if role == "art":
-        release(bern)
-        bern.close()
-    else:
-        sign_again(bern, old, new)
-    graz.close()
-    assert verify_home(bern.home).findings == ()
-    return bern.home
-
-
 @pytest.mark.parametrize("role", ["art", "log"])
 def test_a_change_of_keys_in_a_lost_bundle_accuses_nobody(tmp_path, role):
-    home = keys_in_a_bundle(tmp_path, role)
+    home = keys_in_a_bundle(tmp_path, role).home
     path = home / "ledger" / "tile/entries/001"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
@@ -258,7 +240,7 @@ def test_a_change_of_keys_in_a_lost_bundle_accuses_nobody(tmp_path, role):
 
 def test_what_no_lost_key_explains_is_said_beside_a_hole(tmp_path):
     """A wrong signature by a key that is known, and a note that is none."""
-    home = keys_in_a_bundle(tmp_path, "art")
+    home = keys_in_a_bundle(tmp_path, "art").home
     (home / "ledger" / "tile/entries/001").unlink()
     path = home / "ledger" / "checkpoint"
     whole = path.read_bytes()

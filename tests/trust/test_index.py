@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from grown import base, folder, grow
 from ledgers import Hospital, consortium, prune
 
 from konsil.node.store.indexing import update
 from konsil.protocol import entries, merkle
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import IncompleteError
-from konsil.protocol.learning_bodies import ArtifactReceive, ModelBase
+from konsil.protocol.learning_bodies import ArtifactReceive
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.trust.index import TABLES, VERSION, open_index
 from konsil.trust.inplace import InPlace
@@ -21,10 +22,6 @@ from konsil.trust.questions.proving import prove
 DIGEST = sha256(b"the one that is asked for")
 
 
-def base(model):
-    return ModelBase(model=model, source="", licence="", note="")
-
-
 @pytest.fixture
 def bern(tmp_path):
     """A hospital with a bundle and a tail."""
@@ -32,17 +29,6 @@ def bern(tmp_path):
     grow(bern, 400)
     yield bern
     bern.close()
-
-
-def grow(hospital, count):
-    first = hospital.journal.size
-    models = [sha256(b"model %d" % at) for at in range(first, first + count)]
-    hospital.journal.append([base(model) for model in models])
-    hospital.journal.sign_checkpoint()
-
-
-def folder(hospital):
-    return hospital.home / "ledger"
 
 
 def looked_up(place, start):

@@ -144,7 +144,7 @@ class Daemon:
             }.items():
                 nursery.start_soon(supervise, name, service, self._log)
             said = await self._vouch()
-            await trio.to_thread.run_sync(self._settle_keys)
+            await trio.to_thread.run_sync(self._settle_keys, said)
             self.vouched = True
             await trio.to_thread.run_sync(self._assemble)
             await self._log_boot(said)
@@ -173,10 +173,14 @@ class Daemon:
         )
         return await vouching.run(self._neighbour_count, patience)
 
-    def _settle_keys(self) -> None:
-        """What the peers brought back may have put a key in force that was only staged."""
+    def _settle_keys(self, said: Vouched) -> None:
+        """What the peers brought back may have put a key in force that was only staged.
+
+        Where nobody knew our log it may be an old copy still, and no staged key is dropped.
+        """
         self._journal.require_keys()
-        settle(self._home.keys, self._journal.keyring.keys, sure=True)
+        sure = self._neighbour_count == 0 or any(peer.size for peer in said.peers)
+        settle(self._home.keys, self._journal.keyring.keys, sure=sure)
 
     async def _log_boot(self, said: Vouched) -> None:
         """What the peers said of our log stands in it from now on, and what did not come back."""

@@ -7,23 +7,19 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from grown import folder, grow
 from ledgers import Hospital, audit_of
 
 from konsil.node.store import indexing
 from konsil.node.store.indexing import drop, update
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import StorageError
-from konsil.protocol.learning_bodies import ModelBase
 from konsil.protocol.office_bodies import PolicyLocal
 from konsil.trust.index import KEPT_BYTES, follows, open_index
 from konsil.trust.inplace import InPlace
 from konsil.trust.layout import INDEX
 
 DIGEST = sha256(b"the one that goes away")
-
-
-def base(model):
-    return ModelBase(model=model, source="", licence="", note="")
 
 
 @pytest.fixture
@@ -33,17 +29,6 @@ def bern(tmp_path):
     grow(bern, 400)
     yield bern
     bern.close()
-
-
-def grow(hospital, count):
-    first = hospital.journal.size
-    models = [sha256(b"model %d" % at) for at in range(first, first + count)]
-    hospital.journal.append([base(model) for model in models])
-    hospital.journal.sign_checkpoint()
-
-
-def folder(hospital):
-    return hospital.home / "ledger"
 
 
 def rows(place):
