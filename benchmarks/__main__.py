@@ -1,7 +1,7 @@
 """Run the benchmarks: a table, and JSON in a file; exit 1 when a goal is missed.
 
     make bench                               everything, about seven minutes on two free cores
-    make bench ARGS="--only wire"            one set: wire, mixing, ledger, daemons
+    make bench ARGS="--only wire"            one set: wire, mixing, ledger, daemons, simulator
     make bench ARGS="--quick"                small sizes, to see that all of it runs
     make bench ARGS="--json"                 the JSON on stdout instead of the table
 
@@ -19,10 +19,16 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import blend, daemons, ledger, wire
+from benchmarks import blend, daemons, ledger, simulator, wire
 from benchmarks.measure import Row
 
-SETS = {"wire": wire.run, "mixing": blend.run, "ledger": ledger.run, "daemons": daemons.run}
+SETS = {
+    "wire": wire.run,
+    "mixing": blend.run,
+    "ledger": ledger.run,
+    "daemons": daemons.run,
+    "simulator": simulator.run,
+}
 
 
 def table(rows: list[Row]) -> str:

@@ -13,10 +13,7 @@ from torch.nn import functional
 from konsil.knowledge import judge, pack, train
 from konsil.knowledge.judge import (
     Judge,
-    balanced_error,
-    balanced_mean,
     local_names,
-    row_losses,
     trial_model,
 )
 from konsil.knowledge.named import NamedTensors
@@ -193,41 +190,6 @@ def test_an_own_fit_gets_module_rows_and_generator():
 
 
 # ---- judge -------------------------------------------------------------------------------
-
-
-def test_balanced_loss_counts_every_class_alike():
-    outputs = torch.tensor([[2.0, 0.0]] * 9 + [[2.0, 0.0]])
-    targets = torch.tensor([0] * 9 + [1])
-    low = functional.cross_entropy(outputs[:1], targets[:1])
-    high = functional.cross_entropy(outputs[9:], targets[9:])
-    wanted = float((low + high) / 2)
-    losses = row_losses(outputs, targets, torch.tensor([0, 1]))
-    assert balanced_mean(losses, targets) == pytest.approx(wanted)
-
-
-def test_a_node_does_not_judge_classes_that_it_cannot_see():
-    targets = torch.tensor([0, 2, 2])
-    seen = torch.tensor([0, 2])
-    outputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
-    changed = outputs.clone()
-    changed[:, [1, 3]] += 50.0
-    assert torch.equal(row_losses(outputs, targets, seen), row_losses(changed, targets, seen))
-    only = torch.tensor([2])
-    assert row_losses(outputs[1:], targets[1:], only).abs().max() == pytest.approx(0.0)
-
-
-def test_the_error_of_a_balanced_mean_is_what_repeated_samples_show():
-    """An oracle: the spread of the balanced mean over many samples of 30 and 10 rows."""
-    generator = torch.Generator().manual_seed(5)
-    targets = torch.tensor([0] * 30 + [1] * 10)
-    spread = torch.tensor([1.0] * 30 + [3.0] * 10)
-    samples = torch.randn(2000, 40, generator=generator) * spread
-    means = torch.tensor([balanced_mean(sample, targets) for sample in samples])
-    errors = torch.tensor([balanced_error(sample, targets) for sample in samples])
-    assert float(errors.square().mean().sqrt()) == pytest.approx(float(means.std()), rel=0.05)
-    assert balanced_error(torch.tensor([2.0, -1.0]), torch.tensor([0, 1])) == pytest.approx(
-        5**0.5 / 2
-    )
 
 
 def test_trial_goes_a_quarter_of_the_bounded_way():

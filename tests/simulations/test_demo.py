@@ -1,16 +1,18 @@
-"""`konsil demo` as people run it: real daemons, killed, stopped, failing and left running."""
+"""`konsil demo` as people run it: real daemons, killed, stopped and failing.
+
+A whole run, told and left running, is in `tests/e2e/test_provenance.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import processes_of, wait_until
 
 from konsil.node.paths import Home
 from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelTrain
@@ -29,62 +31,6 @@ def demo(out, *arguments):
 
 def run(command, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, **options)
-
-
-def processes_of(folder):
-    """The processes whose command line names a home below `folder`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"run" in words and any(word.startswith(os.fsencode(folder)) for word in words):
-            found.append(int(path.parent.name))
-    return found
-
-
-def wait_until(true, limit_s=120.0):
-    deadline = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.2)
-
-
-@pytest.mark.slow
-def test_a_run_tells_all_leaves_its_daemons_up_when_asked_and_they_stop(tmp_path):
-    out = tmp_path / "run"
-    size = ("--hospitals", "2", "--byzantine", "1", "--rounds", "3")
-    done = run(demo(out, *size, "--json", "--keep-running"))
-    try:
-        assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert (told["schema"], told["ok"]) == ("konsil.demo/1", True)
-        data = told["data"]
-        names = [one["name"] for one in data["hospitals"]]
-        assert [line.split()[0] for line in done.stderr.splitlines()[:3]] == names
-        assert sum(one["byzantine"] for one in data["hospitals"]) == 1
-        for one in data["hospitals"]:
-            assert 0.3 < one["metric_local"] <= 1
-            assert 0.3 < one["metric_network"] <= 1
-            assert one["n_train"] > 10
-        assert data["artifacts"] == {"parameters": 9}
-        assert data["bytes_on_wire"] > 9 * 500
-        assert [one["name"] for one in data["ledgers"]] == names
-        assert all(one["verified"] for one in data["ledgers"])
-        assert Path(data["report"]).read_text().startswith("<!doctype html>")
-        assert data["out"] == str(out)
-
-        assert len(processes_of(out)) == 3
-        status = run([*KONSIL, "node", "status", str(out / names[0]), "--json"])
-        assert json.loads(status.stdout)["data"]["phase"] == "idle"
-        assert "konsil node stop" in done.stderr
-        for name in names:
-            assert run([*KONSIL, "node", "stop", str(out / name)]).returncode == 0
-        wait_until(lambda: not processes_of(out), 20)
-    finally:
-        for pid in processes_of(out):
-            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

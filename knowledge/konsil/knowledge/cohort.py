@@ -16,6 +16,8 @@ import torch
 from konsil.knowledge.task import Preparation, Rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from konsil.knowledge.split import Labels, Places
 
 Inputs: TypeAlias = npt.NDArray[np.float64]
@@ -42,14 +44,34 @@ class Cohort:
         )
 
 
+def joined(cohorts: Sequence[Cohort]) -> Cohort:
+    """The rows of several cohorts of the same classes and columns, one after the other."""
+    return Cohort(
+        inputs=np.concatenate([one.inputs for one in cohorts]),
+        labels=np.concatenate([one.labels for one in cohorts]),
+        patients=tuple(patient for one in cohorts for patient in one.patients),
+        classes=cohorts[0].classes,
+        columns=cohorts[0].columns,
+    )
+
+
 def preparation(reference: Cohort) -> Preparation:
     """Mean and standard deviation of each column; a column that does not vary is centred only."""
-    spread = reference.inputs.std(axis=0, ddof=min(1, len(reference) - 1))
+    centre, spread = scale(reference.inputs)
     return Preparation(
-        columns=reference.columns,
-        centre=tuple(reference.inputs.mean(axis=0).tolist()),
-        spread=tuple(np.where(spread > 0, spread, 1.0).tolist()),
+        columns=reference.columns, centre=tuple(centre.tolist()), spread=tuple(spread.tolist())
     )
+
+
+def scale(inputs: Inputs) -> tuple[Inputs, Inputs]:
+    """Mean and sample standard deviation over the rows of `inputs` (rows, …).
+
+    What does not vary has the spread 1: the mean of equal numbers can miss them by a rounding
+    error, which must not become the unit of every other value.
+    """
+    spread = inputs.std(axis=0, ddof=min(1, len(inputs) - 1))
+    varies = inputs.max(axis=0) > inputs.min(axis=0)
+    return inputs.mean(axis=0), np.where(varies, spread, 1.0)
 
 
 def standardised(cohort: Cohort, reference: Cohort) -> Rows:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
+from konsil.knowledge import losses
 from konsil.knowledge.calibrate import fit_intercept
 from konsil.knowledge.evaluate import evaluate
 from konsil.knowledge.named import NamedTensors
@@ -40,8 +40,10 @@ class Judge:
     def __init__(self, task: Task, device: str) -> None:
         self._task = task
         self._module = task.model().to(device)
-        seen = torch.cat([task.train.targets, task.holdout.targets])
-        self._seen = torch.unique(seen)
+        everything = torch.cat([task.train.targets, task.holdout.targets]).cpu()
+        self._seen = torch.zeros(len(task.classes), dtype=torch.bool)
+        self._seen[everything] = True
+        self._members = losses.members(task.holdout.targets.cpu(), len(task.classes))
 
     def loss(self, model: NamedTensors) -> float:
         """The private loss L of a model; infinite or NaN outputs give infinity."""
@@ -59,8 +61,7 @@ class Judge:
         gain = 0.0 if stay == moved else stay - moved
         if stay_rows is None or moved_rows is None or not math.isfinite(stay + moved):
             return gain, 0.0
-        targets = self._task.holdout.targets.cpu()
-        return gain, balanced_error(stay_rows - moved_rows, targets)
+        return gain, float(losses.balanced_error(stay_rows - moved_rows, self._members))
 
     def _assess(self, model: NamedTensors) -> tuple[float, Tensor | None]:
         """The private loss, and each holdout row's own where the loss is konsil's."""
@@ -69,8 +70,8 @@ class Judge:
         if self._task.loss is not None:
             rows, value = None, float(self._task.loss(outputs, targets))
         else:
-            rows = row_losses(outputs, targets, self._seen.cpu())
-            value = balanced_mean(rows, targets)
+            rows = losses.row_losses(outputs, targets, self._seen)
+            value = float(losses.balanced_mean(rows, self._members))
         return (float("inf") if math.isnan(value) else value), rows
 
     def outputs(self, model: NamedTensors, inputs: Tensor) -> Tensor:
@@ -100,33 +101,6 @@ class Judge:
         logits = _array(self.outputs(model, rows.inputs)).astype(np.float64)
         shift = self.intercept(model) if calibrated else 0.0
         return evaluate(logits + shift, _array(rows.targets))
-
-
-def row_losses(outputs: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
-    """Each row's cross-entropy (n), with the softmax restricted to the classes in `seen`."""
-    places = torch.searchsorted(seen, targets.contiguous())
-    return functional.cross_entropy(outputs.double()[:, seen], places, reduction="none")
-
-
-def balanced_mean(values: Tensor, targets: Tensor) -> float:
-    """Mean over the classes in `targets` of the mean of their rows' `values` (n)."""
-    means = [values[targets == label].mean() for label in torch.unique(targets)]
-    return float(torch.stack(means).mean())
-
-
-def balanced_error(values: Tensor, targets: Tensor) -> float:
-    """The standard error of `balanced_mean`: ``sqrt(sum_c var_c / n_c) / C``.
-
-    The variance of a class with one row is taken as that value's square: nothing else is
-    known of its spread.
-    """
-    labels = torch.unique(targets)
-    variances = []
-    for label in labels:
-        mine = values[targets == label]
-        spread = mine.var(unbiased=True) if len(mine) > 1 else mine.square().sum()
-        variances.append(spread / len(mine))
-    return float(torch.stack(variances).sum().sqrt()) / len(labels)
 
 
 def trial_model(

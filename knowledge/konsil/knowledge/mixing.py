@@ -10,7 +10,8 @@ one bit of the result depends on them.
 
 Inputs are memory-mapped and walked in blocks that fit a second-level cache; pages already
 used are given back, so that the resident memory does not grow with the model. One thread
-computes, a little ahead of the other, which hashes and writes.
+computes, a little ahead of the other, which hashes and writes. `mix_rows` makes many small
+mixes of models in memory; one function adds up for both.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ _DROP_BYTES = 4 << 20
 
 Array: TypeAlias = npt.NDArray[Any]
 Doubles: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,49 @@ def mix(
     except OSError as fault:
         place = fault.filename or out
         raise StorageError(f"mixing failed at {place}: {fault.strerror}") from fault
+
+
+def mix_rows(rows: Singles, parts: Integers, weights_e9: Integers) -> Singles:
+    """(n, p): n mixes at once of the rows (m, p) that `parts` (n, k) names, by weights (n, k).
+
+    Row i of the result holds the elements that `mix` writes for float32 payloads with the
+    elements of these rows, in this order and with these weights, to the bit. A part of weight 0
+    is not read. Raises `LocalProtocolError` when the weights of a mix do not sum to 10**9.
+    """
+    if (weights_e9.sum(1) != UNIT_E9).any() or (weights_e9 < 0).any():
+        raise LocalProtocolError("the weights of a mix do not sum to 10**9")
+    used = weights_e9 > 0
+    # Those in use first, in their order.
+    order = np.argsort(~used, axis=1, kind="stable")
+    counts = used.sum(1)
+    mixed = np.empty((len(parts), rows.shape[1]), dtype=np.float32)
+    for count in np.unique(counts):
+        alike = np.flatnonzero(counts == count)
+        first = order[alike, :count]
+        chosen = np.take_along_axis(parts[alike], first, 1)
+        weights = np.take_along_axis(weights_e9[alike], first, 1) / UNIT_E9
+        _mix_alike(rows, chosen, weights, mixed, alike)
+    return mixed
+
+
+def _mix_alike(
+    rows: Singles, parts: Integers, weights: Doubles, mixed: Singles, places: Integers
+) -> None:
+    """Mixes of equally many parts, into the rows of `mixed` at `places`, a few at a time."""
+    width = rows.shape[1]
+    together = max(1, BLOCK_ELEMENTS // width)
+    element = _ELEMENTS["F32"]
+    total, term = np.empty((2, min(together, len(parts)), min(width, BLOCK_ELEMENTS)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for begin in range(0, len(parts), together):
+            few = slice(begin, begin + together)
+            shares = [column[:, None] for column in weights[few].T]
+            for left in range(0, width, BLOCK_ELEMENTS):
+                block = slice(left, left + BLOCK_ELEMENTS)
+                blocks = [rows[column, block] for column in parts[few].T]
+                room = (slice(len(blocks[0])), slice(blocks[0].shape[1]))
+                _weighted_sum(blocks, shares, element, total[room], term[room])
+                mixed[places[few], block] = element.narrow(total[room])
 
 
 class _Source:
@@ -193,26 +239,29 @@ class _Rows:
         weights = [source.weight for source in piece.sources]
         for begin in range(0, len(mixed), BLOCK_ELEMENTS):
             block = slice(begin, begin + BLOCK_ELEMENTS)
-            total = self._total[: len(mixed[block])]
-            self._sum([view[block] for view in views], weights, piece.element, total)
+            total, term = self._total[: len(mixed[block])], self._term[: len(mixed[block])]
+            _weighted_sum([view[block] for view in views], weights, piece.element, total, term)
             mixed[block] = piece.element.narrow(total)
         return mixed
 
-    def _sum(
-        self,
-        blocks: Sequence[Array],
-        weights: Sequence[float],
-        element: _Element,
-        total: Doubles,
-    ) -> None:
-        """The weighted sum of one block, into `total`."""
-        term = self._term[: len(total)]
-        element.widen(blocks[0], total)
-        np.multiply(total, weights[0], out=total)
-        for block, weight in zip(blocks[1:], weights[1:], strict=True):
-            element.widen(block, term)
-            np.multiply(term, weight, out=term)
-            np.add(total, term, out=total)
+
+def _weighted_sum(
+    blocks: Sequence[Array],
+    weights: Sequence[float | Doubles],
+    element: _Element,
+    total: Doubles,
+    term: Doubles,
+) -> None:
+    """The sum of `blocks` by their weights, into `total`; `term` is room of the same shape.
+
+    Of a block of many models (b, p) each has a weight of its own (b, 1).
+    """
+    element.widen(blocks[0], total)
+    np.multiply(total, weights[0], out=total)
+    for block, weight in zip(blocks[1:], weights[1:], strict=True):
+        element.widen(block, term)
+        np.multiply(term, weight, out=term)
+        np.add(total, term, out=total)
 
 
 def _pieces(sources: Sequence[_Source], not_mixed: frozenset[str]) -> Iterator[_Piece]:

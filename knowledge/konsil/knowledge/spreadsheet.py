@@ -49,13 +49,13 @@ def read_csv(path: Path, columns: Columns) -> tuple[Cohort, tuple[str, ...]]:
     if len(set(named)) != len(named):
         raise ConfigError(
             f"{path}: one column cannot be label, patient and site at once: {', '.join(named)}",
-            hint="see label, patient and site_column in [task.options]",
+            hint="see the keys that name the label, patient and site columns",
         )
     for name in named:
         if name not in place:
             raise ConfigError(
                 f"{path}: there is no column {name!r}",
-                hint=f"the columns are {', '.join(header)}; see label, patient and site_column",
+                hint=f"the columns are {', '.join(header)}",
             )
     numeric = [number for name, number in place.items() if name not in named]
     if not numeric or not rows:

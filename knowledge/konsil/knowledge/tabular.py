@@ -9,8 +9,9 @@ normalised by each hospital's own training rows; all hospitals start from the sa
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -18,14 +19,11 @@ from msgspec import Meta
 
 from konsil.knowledge import heart, split
 from konsil.knowledge.cohort import Cohort, preparation, standardised
+from konsil.knowledge.embedded import breast_cancer
+from konsil.knowledge.networks import hidden_widths, perceptron
 from konsil.knowledge.spreadsheet import Columns, read_csv
 from konsil.knowledge.task import Rows, Task, TaskConfig
 from konsil.protocol.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
 
 _Positive = Annotated[float, Meta(gt=0)]
 
@@ -75,7 +73,7 @@ def build(config: TaskConfig) -> Task:
     return Task(
         name=options.name or f"tabular/{Path(options.dataset).stem}/{options.model}",
         classes=train.classes,
-        model=_network(inputs, hidden, outputs),
+        model=partial(perceptron, inputs, hidden, outputs),
         train=standardised(train, train),
         holdout=standardised(holdout, train),
         metric="balanced_accuracy" if options.dataset == "breast_cancer" else "auc",
@@ -158,7 +156,7 @@ def _heart(config: TaskConfig, options: TabularOptions) -> tuple[str, Cohort, Co
 
 def _table(config: TaskConfig, options: TabularOptions) -> tuple[Cohort, tuple[str, ...]]:
     if options.dataset == "breast_cancer":
-        return _breast_cancer(), ()
+        return breast_cancer(), ()
     if not options.dataset.endswith(".csv"):
         raise ConfigError(
             f"[task.options] dataset = {options.dataset!r} is not known",
@@ -166,19 +164,6 @@ def _table(config: TaskConfig, options: TabularOptions) -> tuple[Cohort, tuple[s
         )
     columns = Columns(options.label, options.patient, options.site_column, options.classes)
     return read_csv(config.home / Path(options.dataset).expanduser(), columns)
-
-
-def _breast_cancer() -> Cohort:
-    from sklearn.datasets import load_breast_cancer
-
-    bunch = load_breast_cancer()
-    return Cohort(
-        inputs=np.asarray(bunch.data, dtype=np.float64),
-        labels=1 - np.asarray(bunch.target, dtype=np.int64),
-        patients=tuple(f"wdbc-{number}" for number in range(len(bunch.target))),
-        classes=("benign", "malignant"),
-        columns=tuple(str(name) for name in bunch.feature_names),
-    )
 
 
 def _by_column(
@@ -234,27 +219,9 @@ def _set_aside(cohort: Cohort, share: float, *words: object) -> tuple[Cohort, Co
 
 
 def _widths(model: str) -> tuple[int, ...]:
-    kind, _, text = model.partition(":")
-    try:
-        widths = tuple(int(part) for part in text.split("-")) if kind == "mlp" else ()
-    except ValueError:
-        widths = (0,)
-    if (kind == "logistic" and not text) or (kind == "mlp" and min(widths) >= 1):
-        return widths
-    raise ConfigError(
-        f"[task.options] model = {model!r} is not known", hint="logistic, mlp:16, mlp:64-32"
-    )
-
-
-def _network(inputs: int, hidden: tuple[int, ...], outputs: int) -> Callable[[], nn.Module]:
-    def make() -> nn.Module:
-        from torch import nn
-
-        layers: list[nn.Module] = []
-        width = inputs
-        for units in hidden:
-            layers += [nn.Linear(width, units), nn.ReLU()]
-            width = units
-        return nn.Sequential(*layers, nn.Linear(width, outputs))
-
-    return make
+    widths = hidden_widths(model)
+    if widths is None:
+        raise ConfigError(
+            f"[task.options] model = {model!r} is not known", hint="logistic, mlp:16, mlp:64-32"
+        )
+    return widths

@@ -96,6 +96,8 @@ class Task:
     holdout: Rows
     metric: str = "auc"
     local_epochs: int = 1
+    local_steps: int | None = None
+    """Batches of a round, in place of whole epochs."""
     batch_size: int = 16
     learning_rate: float = 0.1
     loss: Loss | None = None
@@ -119,8 +121,9 @@ class Task:
             raise ConfigError(f"task {self.name!r} has no rows to train on or to judge with")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"task {self.name!r} needs two or more different classes")
-        if min(self.local_epochs, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise ConfigError(f"task {self.name!r}: epochs, batch and rate must be positive")
+        steps = 1 if self.local_steps is None else self.local_steps
+        if min(self.local_epochs, self.batch_size, steps) < 1 or self.learning_rate <= 0:
+            raise ConfigError(f"task {self.name!r}: epochs, steps, batch and rate must be positive")
 
 
 Factory: TypeAlias = Callable[[TaskConfig], Task]

@@ -1,8 +1,8 @@
 """Train: one flat local loop, and the seeded start that all members share.
 
-All randomness comes from generators seeded by the consortium's seed, the node's name and its
-round, so the same inputs give the same model. The optimiser begins anew each round and is
-never shared. The start model is copied in and stays as it was.
+All randomness follows from the consortium's seed, the node's name and its round, so the same
+inputs give the same model. The optimiser begins anew each round and is never shared. The start
+model is copied in and stays as it was.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+from konsil.knowledge.batches import batches, keys_of
 from konsil.knowledge.named import NamedTensors
 from konsil.protocol.digest import tagged
 from konsil.protocol.errors import TaskError
@@ -21,6 +23,7 @@ from konsil.protocol.errors import TaskError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from konsil.knowledge.batches import Keys
     from konsil.knowledge.task import Rows, Task
 
 
@@ -58,10 +61,10 @@ def train(
         module = task.model()
         start.load_into(module)
         module.to(device).train()
-        generator = torch.Generator().manual_seed(own_seed)
         if task.fit is None:
-            loss = descend(task, module, generator)
+            loss = descend(task, module, keys_of([seed_of(seed, "batches", node)], number))
         else:
+            generator = torch.Generator().manual_seed(own_seed)
             loss = task.fit(module, on_device(task.train, device), generator)
     model = NamedTensors.of(module)
     if not math.isfinite(loss) or not model.finite():
@@ -72,30 +75,36 @@ def train(
     return Trained(model, float(loss))
 
 
-def descend(task: Task, module: nn.Module, generator: torch.Generator) -> float:
+def descend(task: Task, module: nn.Module, key: Keys) -> float:
     """Plain stochastic gradient descent over the training rows; the mean loss of all batches.
 
-    Batches are of nearly equal size, so that no batch of one row upsets a normalisation.
-    Raises `TaskError` at the first loss that is not finite.
+    `key` (one) decides which rows are in which batch. Raises `TaskError` at the first loss
+    that is not finite.
     """
     device = str(next(module.parameters()).device)
     rows = on_device(task.train, device)
     criterion = task.loss or functional.cross_entropy
     optimiser = torch.optim.SGD(module.parameters(), lr=task.learning_rate)
+    plan = batches(
+        key,
+        np.array([len(rows)]),
+        size=task.batch_size,
+        epochs=task.local_epochs,
+        steps=task.local_steps,
+    )
     losses = []
-    for _ in range(task.local_epochs):
-        order = torch.randperm(len(rows), generator=generator)
-        for batch in order.tensor_split(math.ceil(len(rows) / task.batch_size)):
-            optimiser.zero_grad()
-            loss = criterion(module(rows.inputs[batch]), rows.targets[batch])
-            losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise TaskError(
-                    f"the loss of batch {len(losses)} is {losses[-1]}",
-                    hint="lower the learning rate, or look for missing values in the inputs",
-                )
-            torch.autograd.backward(loss)
-            optimiser.step()
+    for numbers, counts in zip(plan.rows[0], plan.counts[0], strict=True):
+        batch = torch.from_numpy(numbers[counts])
+        optimiser.zero_grad()
+        loss = criterion(module(rows.inputs[batch]), rows.targets[batch])
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise TaskError(
+                f"the loss of batch {len(losses)} is {losses[-1]}",
+                hint="lower the learning rate, or look for missing values in the inputs",
+            )
+        torch.autograd.backward(loss)
+        optimiser.step()
     return math.fsum(losses) / len(losses)
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from konsil.knowledge.named import NamedTensors
     from konsil.knowledge.task import Task, TaskConfig
 
+FACTORY = "konsil.simulations.adversary:build"
+"""This module's task factory, as `node.toml` names it."""
 STRENGTH = 5.0
 """How much longer than the honest step the hostile one is."""
 

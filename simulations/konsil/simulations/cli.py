@@ -15,6 +15,8 @@ from konsil.node.cli import output
 from konsil.protocol.errors import GoalMissed
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from konsil.protocol.errors import KonsilError
     from konsil.simulations.facts import LedgerFacts, RunFacts
     from konsil.simulations.plan import Kill, Plan, Wish
@@ -116,17 +118,27 @@ def _how_to_ask(plan: Plan, place: Path) -> None:
     output.talk(f'  for home in {place}/*/; do konsil node stop "$home"; done')
 
 
-def worst_ledger(facts: RunFacts) -> LedgerFacts | None:
+def worst_ledger(ledgers: Iterable[LedgerFacts], killed: Collection[str]) -> LedgerFacts | None:
     """The ledger that fails the run: tampered (3) before incomplete (4).
 
     A kill may tear the last frame of a ledger; that is what a crash does, and no failure.
     """
     bad = [
         one
-        for one in facts.ledgers
-        if not one.verified and not (one.grade == INCOMPLETE and one.name in facts.killed)
+        for one in ledgers
+        if not one.verified and not (one.grade == INCOMPLETE and one.name in killed)
     ]
     return min(bad, key=lambda one: one.grade, default=None)
+
+
+def ledger_problem(bad: LedgerFacts, homes: Path) -> output.ErrorObject:
+    """What to say of a ledger that fails a run."""
+    torn = bad.grade == INCOMPLETE
+    return output.ErrorObject(
+        code="incomplete" if torn else "verification",
+        message=f"the ledger of {bad.name} {'is incomplete' if torn else 'does not verify'}",
+        hint=f"see: konsil audit verify {homes}/{bad.name}",
+    )
 
 
 def _finish(facts: RunFacts, error: KonsilError | None, *, as_json: bool) -> None:
@@ -134,15 +146,9 @@ def _finish(facts: RunFacts, error: KonsilError | None, *, as_json: bool) -> Non
     from konsil.simulations.summary import print_summary
 
     code, problem = 0, None
-    bad = worst_ledger(facts)
+    bad = worst_ledger(facts.ledgers, facts.killed)
     if bad is not None:
-        code = bad.grade
-        torn = bad.grade == INCOMPLETE
-        words = f"the ledger of {bad.name} {'is incomplete' if torn else 'does not verify'}"
-        hint = f"see: konsil audit verify {facts.out}/{bad.name}"
-        problem = output.ErrorObject(
-            code="incomplete" if torn else "verification", message=words, hint=hint
-        )
+        code, problem = bad.grade, ledger_problem(bad, Path(facts.out))
     elif error is not None:
         problem = output.ErrorObject(code=error.code, message=error.message, hint=error.hint)
         code = error.exit_code

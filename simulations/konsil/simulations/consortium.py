@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -27,14 +27,13 @@ from konsil.node.init import create_home, node_toml
 from konsil.protocol.errors import KonsilError, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from konsil.simulations.plan import Plan
     from konsil.simulations.population import Hospital
 
-HOSTILE_FACTORY = "konsil.simulations.adversary:build"
 STOP_S = 5.0
 """How long daemons get to stop before they are killed."""
 ANSWER_S = 2.0
@@ -42,7 +41,10 @@ ANSWER_S = 2.0
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """What was last seen of one daemon; `phase` is `ended` once its process is gone."""
+    """What was last seen of one daemon.
+
+    `phase` is `ended` once its process is gone, `away` where it was dismissed.
+    """
 
     phase: str
     round: int = 0
@@ -55,15 +57,41 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str = ""
 
 
+class Ground(Protocol):
+    """Where daemons stand: how they are reached, and what their processes are started through."""
+
+    def addresses(self, count: int) -> list[str]:
+        """A multiaddr for each of so many daemons, all different."""
+        ...
+
+    def prefix(self, place: int) -> list[str]:
+        """The words before the command line of the daemon at this place."""
+        ...
+
+
+class Loopback:
+    """All daemons on 127.0.0.1, each with a port of its own."""
+
+    def addresses(self, count: int) -> list[str]:
+        """See `Ground`."""
+        return [f"/ip4/127.0.0.1/tcp/{port}" for port in free_ports(count)]
+
+    def prefix(self, _place: int) -> list[str]:
+        """See `Ground`."""
+        return []
+
+
 class Daemon:
     """One hospital's process."""
 
-    def __init__(self, hospital: Hospital, home: Path, *, stay: bool) -> None:
+    def __init__(
+        self, hospital: Hospital, home: Path, *, stay: bool, prefix: Sequence[str] = ()
+    ) -> None:
         self.hospital = hospital
         self.home = home
         self.sight = Sight(phase="starting")
         self.killed_at: int | None = None
-        command = [sys.executable, "-m", "konsil.node.cli.app", "node", "run", str(home)]
+        command = [*prefix, sys.executable, "-m", "konsil.node.cli.app", "node", "run", str(home)]
         with (home / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command if stay else [*command, "--exit-with-parent"],
@@ -138,10 +166,13 @@ def read_status(data: Mapping[str, Any]) -> Sight:
 class Consortium:
     """All daemons of a plan; leaving its `with` block stops every one that was not released."""
 
-    def __init__(self, plan: Plan, out: Path) -> None:
+    def __init__(self, plan: Plan, out: Path, ground: Ground | None = None) -> None:
         self.plan = plan
         self.out = out
+        self._ground = ground or Loopback()
         self.daemons: dict[str, Daemon] = {}
+        self._away: dict[str, Sight] = {}
+        """The last sights of those that were dismissed and are not back."""
         self._released = False
 
     def __enter__(self) -> Consortium:
@@ -162,12 +193,9 @@ class Consortium:
         Raises `ConfigError` or `StorageError`.
         """
         plan = self.plan
-        ports = free_ports(len(plan.hospitals))
-        listen = {
-            one.name: [f"/ip4/127.0.0.1/tcp/{port}"]
-            for one, port in zip(plan.hospitals, ports, strict=True)
-        }
-        tasks = {one.name: task_of(plan, one) for one in plan.hospitals}
+        addresses = self._ground.addresses(len(plan.hospitals))
+        listen = {name: [at] for name, at in zip(plan.names, addresses, strict=True)}
+        tasks = {one.name: plan.task_of(one) for one in plan.hospitals}
         members = [
             create_home(
                 self.out / one.name,
@@ -179,7 +207,7 @@ class Consortium:
             )
             for one in plan.hospitals
         ]
-        for member in members:
+        for member, hospital in zip(members, plan.hospitals, strict=True):
             factory, options = tasks[member.name]
             text = node_toml(
                 member,
@@ -188,7 +216,7 @@ class Consortium:
                 listen[member.name],
                 options,
                 members=members,
-                training=training_of(plan),
+                training=plan.training_of(hospital),
                 edges=plan.links,
             )
             (self.out / member.name / "node.toml").write_text(text)
@@ -196,16 +224,19 @@ class Consortium:
                 shutil.copy(plan.choice.file, self.out / member.name / plan.choice.file.name)
         return {member.name: member.node for member in members}
 
-    def start(self, *, stay: bool = False) -> None:
-        """Start every daemon; with `stay` they outlive this process."""
-        for one in self.plan.hospitals:
-            self.daemons[one.name] = Daemon(one, self.out / one.name, stay=stay)
+    def start(self, *, stay: bool = False, only: Collection[str] | None = None) -> None:
+        """Start every daemon, or only some; with `stay` they outlive this process."""
+        for place, one in enumerate(self.plan.hospitals):
+            if only is None or one.name in only:
+                prefix = self._ground.prefix(place)
+                self._away.pop(one.name, None)
+                self.daemons[one.name] = Daemon(one, self.out / one.name, stay=stay, prefix=prefix)
 
     def look(self) -> dict[str, Sight]:
         """Look at every daemon, a few at a time."""
         with ThreadPoolExecutor(max_workers=8) as pool:
             sights = list(pool.map(Daemon.look, self.daemons.values()))
-        return dict(zip(self.daemons, sights, strict=True))
+        return self._away | dict(zip(self.daemons, sights, strict=True))
 
     def kill(self, name: str) -> None:
         """Kill one hospital's daemon and remember the round it had reached."""
@@ -213,6 +244,19 @@ class Consortium:
         daemon.kill()
         daemon.killed_at = daemon.sight.round
         daemon.look()
+
+    def dismiss(self, name: str) -> bool:
+        """Stop one hospital's daemon in order; False when it did not heed and was killed.
+
+        It is not watched any more until it is started again.
+        """
+        daemon = self.daemons[name]
+        daemon.terminate()
+        heeded = daemon.wait(STOP_S)
+        daemon.kill()
+        self._away[name] = msgspec.structs.replace(daemon.sight, phase="away")
+        del self.daemons[name]
+        return heeded
 
     @property
     def killed(self) -> dict[str, int]:
@@ -235,28 +279,6 @@ class Consortium:
         finally:
             for daemon in self.daemons.values():
                 daemon.kill()
-
-
-def task_of(plan: Plan, hospital: Hospital) -> tuple[str, dict[str, Any]]:
-    """The factory and the options in one hospital's configuration."""
-    options = plan.choice.options_of(hospital, len(plan.hospitals))
-    if not hospital.byzantine:
-        return plan.choice.factory, options
-    wrapped = {"attack": plan.attack, "factory": plan.choice.factory, "options": options}
-    return HOSTILE_FACTORY, wrapped
-
-
-def training_of(plan: Plan) -> dict[str, Any]:
-    """The `[training]` table that all members share."""
-    return {
-        "device": "cpu",
-        "seed": plan.seed,
-        "rounds": plan.rounds,
-        "patience_s": plan.patience_s,
-        "timeout_s": plan.task_timeout_s,
-        "start_wait_s": 20.0,
-        "pause_s": 0.0,
-    }
 
 
 def free_ports(count: int) -> list[int]:

@@ -20,10 +20,11 @@ from konsil.simulations.facts import RunFacts
 from konsil.simulations.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from types import FrameType
 
+    from konsil.simulations.consortium import Sight
     from konsil.simulations.plan import Kill, Plan
 
 LOOK_EVERY_S = 0.3
@@ -61,8 +62,17 @@ def run(
     )
 
 
-def watch(consortium: Consortium, kill: Kill | None, progress: Progress) -> KonsilError | None:
-    """Look until every live daemon is idle; the error that ended the run early, if any."""
+def watch(
+    consortium: Consortium,
+    kill: Kill | None,
+    progress: Progress,
+    act: Callable[[Mapping[str, Sight]], bool] | None = None,
+) -> KonsilError | None:
+    """Look until every live daemon is idle; the error that ended the run early, if any.
+
+    `act` is shown every look. It may dismiss and start daemons, and tells whether there is more
+    for it to do, which is then waited for.
+    """
     plan = consortium.plan
     deadline = time.monotonic() + plan.limit_s
     while True:
@@ -71,12 +81,14 @@ def watch(consortium: Consortium, kill: Kill | None, progress: Progress) -> Kons
             consortium.kill(kill.name)
             progress.say(f"killed {kill.name} in round {sights[kill.name].round}")
             kill = None
+        more = act is not None and act(sights)
         progress.show(sights, consortium.killed)
         failure = first_failure(consortium.daemons.values())
         if failure is not None:
             return failure
         live = [daemon for daemon in consortium.daemons.values() if daemon.killed_at is None]
-        if all(daemon.sight.phase == "idle" for daemon in live) or _left_alone(live):
+        done = all(daemon.sight.phase == "idle" for daemon in live) or _left_alone(live)
+        if done and not more:
             return None
         if time.monotonic() > deadline:
             return GoalMissed(

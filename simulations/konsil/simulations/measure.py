@@ -31,7 +31,7 @@ from konsil.node.config import read_config
 from konsil.node.paths import Home
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol.errors import ConfigError, KonsilError
-from konsil.simulations.consortium import HOSTILE_FACTORY
+from konsil.simulations import adversary
 from konsil.simulations.measuring import Measured, Question
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def open_task(root: Path) -> Opened:
     home = Home(root)
     config = read_config(home.config)
     spec, options = config.task.factory, config.task.options
-    if spec == HOSTILE_FACTORY:
+    if spec == adversary.FACTORY:
         spec, options = options["factory"], options["options"]
     factory = load_factory(spec, home.root)
     told = TaskConfig(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from konsil.protocol.errors import ConfigError, UsageError
-from konsil.simulations import population, topology
+from konsil.simulations import adversary, population, topology
 from konsil.simulations.adversary import ATTACKS
 from konsil.simulations.population import Hospital, TaskChoice
 from konsil.simulations.topology import Edge
@@ -67,6 +68,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def limit_s(self) -> float:
         """How long a run may take before it counts as stuck."""
         return 120.0 + 3 * self.task_timeout_s + self.rounds * (self.patience_s + 10.0)
+
+    def task_of(self, hospital: Hospital) -> tuple[str, dict[str, Any]]:
+        """The factory and the options in one hospital's configuration."""
+        options = self.choice.options_of(hospital, len(self.hospitals))
+        if not hospital.byzantine:
+            return self.choice.factory, options
+        wrapped = {"attack": self.attack, "factory": self.choice.factory, "options": options}
+        return adversary.FACTORY, wrapped
+
+    def training_of(self, _hospital: Hospital) -> dict[str, Any]:
+        """The `[training]` table of one hospital's configuration."""
+        return {
+            "device": "cpu",
+            "seed": self.seed,
+            "rounds": self.rounds,
+            "patience_s": self.patience_s,
+            "timeout_s": self.task_timeout_s,
+            "start_wait_s": 20.0,
+            "pause_s": 0.0,
+        }
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 `edges(kind, names, seed)` is deterministic: the same kind, names and seed give the same
 edges, in the same order, each pair in the order of `names`. Every graph is connected; a
-kind that cannot be built over so few members raises `ConfigError` in one line. networkx is
+kind that cannot be built over so few members raises `ConfigError` in one line. The builders
+are the simulator's as well, so that a graph of a name is the same one in both. networkx is
 imported inside the functions, so that `konsil --help` stays quick.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Edge = tuple[str, str]
 """Two linked members, by name."""
 
-_ATTEMPTS = 50
+ATTEMPTS = 50
 """Fresh draws of a random graph until one is connected."""
 
 
@@ -67,30 +68,42 @@ def _hub_first(names: Sequence[str], hub: str | None) -> list[str]:
 
 
 def _connected(kind: str, count: int, seed: int) -> nx.Graph:
+    graph = first_connected(lambda draw: TOPOLOGIES[kind](count, draw), seed)
+    if graph is None:
+        raise ConfigError(
+            f"topology `{kind}` over {count} members came out unconnected {ATTEMPTS} times",
+            hint="choose another --topology or another --seed",
+        )
+    return graph
+
+
+def first_connected(build: Callable[[int], nx.Graph], seed: int) -> nx.Graph | None:
+    """The first connected graph of up to `ATTEMPTS` draws; none when there is none.
+
+    `build` makes a graph from the seed of a draw; no two of the callers' seeds share a draw.
+    """
     import networkx as nx
 
-    for attempt in range(_ATTEMPTS):
-        graph = TOPOLOGIES[kind](count, seed * _ATTEMPTS + attempt)
+    for attempt in range(ATTEMPTS):
+        graph = build(seed * ATTEMPTS + attempt)
         if nx.is_connected(graph):
             return graph
-    raise ConfigError(
-        f"topology `{kind}` over {count} members came out unconnected {_ATTEMPTS} times",
-        hint="choose another --topology or another --seed",
-    )
+    return None
 
 
-def _ring(count: int, _seed: int) -> nx.Graph:
+def ring(count: int, _seed: int) -> nx.Graph:
+    """Everybody has two links; two members have one."""
     import networkx as nx
 
     return nx.cycle_graph(count) if count > 2 else nx.path_graph(count)
 
 
-def _ring_chords(count: int, seed: int) -> nx.Graph:
+def ring_chords(count: int, seed: int) -> nx.Graph:
     """A ring, and chords across it so that every member has one: no degree above four.
 
     With three links each, one hostile neighbour cannot capture a member's median.
     """
-    graph = _ring(count, seed)
+    graph = ring(count, seed)
     reach = count // 2
     if reach > 1:
         graph.add_edges_from((start, start + reach) for start in range(reach))
@@ -99,19 +112,21 @@ def _ring_chords(count: int, seed: int) -> nx.Graph:
     return graph
 
 
-def _star(count: int, _seed: int) -> nx.Graph:
+def star(count: int, _seed: int) -> nx.Graph:
+    """Member 0 is linked with all others."""
     import networkx as nx
 
     return nx.star_graph(count - 1)
 
 
-def _complete(count: int, _seed: int) -> nx.Graph:
+def complete(count: int, _seed: int) -> nx.Graph:
+    """Everybody is linked with everybody."""
     import networkx as nx
 
     return nx.complete_graph(count)
 
 
-def _grid(count: int, _seed: int) -> nx.Graph:
+def grid(count: int, _seed: int) -> nx.Graph:
     """Rows as near to a square as can be; the last row may be short, and stays connected."""
     import networkx as nx
 
@@ -122,30 +137,36 @@ def _grid(count: int, _seed: int) -> nx.Graph:
     return graph
 
 
-def _random_regular(count: int, seed: int) -> nx.Graph:
+def random_regular(count: int, seed: int, degree: int | None = None) -> nx.Graph:
+    """Everybody has `degree` links; if absent, four or the next fewer that can be."""
     import networkx as nx
 
-    degree = next((d for d in (4, 3, 2) if d < count and d * count % 2 == 0), 0)
+    if degree is None:
+        degree = next((d for d in (4, 3, 2) if d < count and d * count % 2 == 0), 0)
     if degree == 0:
-        return _complete(count, seed)
+        return complete(count, seed)
     return nx.random_regular_graph(degree, count, seed=seed)
 
 
-def _small_world(count: int, seed: int) -> nx.Graph:
+def small_world(count: int, seed: int, degree: int | None = None, rewire: float = 0.3) -> nx.Graph:
+    """A ring of neighbours of whose links a share `rewire` leads elsewhere (Watts, Strogatz).
+
+    `degree` is even; if absent, four, and fewer than five members are all linked.
+    """
     import networkx as nx
 
-    if count < 5:
-        return _complete(count, seed)
-    return nx.watts_strogatz_graph(count, 4, 0.3, seed=seed)
+    if degree is None and count < 5:
+        return complete(count, seed)
+    return nx.watts_strogatz_graph(count, degree or 4, rewire, seed=seed)
 
 
 TOPOLOGIES: dict[str, Callable[[int, int], nx.Graph]] = {
-    "ring": _ring,
-    "ring_chords": _ring_chords,
-    "star": _star,
-    "complete": _complete,
-    "grid": _grid,
-    "random_regular": _random_regular,
-    "small_world": _small_world,
+    "ring": ring,
+    "ring_chords": ring_chords,
+    "star": star,
+    "complete": complete,
+    "grid": grid,
+    "random_regular": random_regular,
+    "small_world": small_world,
 }
 """Every kind by name: (members, seed) to a graph over 0 … members − 1."""

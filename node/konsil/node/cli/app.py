@@ -10,27 +10,32 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from konsil.node.cli import artifact, audit, config, export, init, node, output
 from konsil.node.store.durable import DiskFullError, storage_error
-from konsil.protocol.errors import KonsilError, StorageError, UsageError
+from konsil.protocol.errors import ConfigError, KonsilError, StorageError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-GROUPS = ("artifact", "audit", "config", "node")
+GROUPS = ("artifact", "audit", "config", "node", "sim")
 BUG = 70
+_ANYTHING: Mapping[str, object] = MappingProxyType(
+    {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+"""How a command is called that takes whatever stands behind it."""
 
 audit.app.command(name="export")(export.export)
 
 
 def build_app() -> typer.Typer:
-    """The whole command tree; commands of higher floors join through an entry point."""
+    """The whole command tree; commands and groups of higher floors join by an entry point."""
     app = typer.Typer(
         name="konsil",
         help="Hospitals learn from each other's models and never from each other's patients.",
@@ -46,8 +51,35 @@ def build_app() -> typer.Typer:
     app.add_typer(artifact.app, name="artifact", help="Look at artifacts, take a model out.")
     app.add_typer(config.app, name="config", help="Check a configuration file.")
     for point in sorted(entry_points(group="konsil.commands"), key=lambda p: p.name):
-        app.command(name=point.name)(point.load())
+        _join(app, point)
     return app
+
+
+def _join(app: typer.Typer, point: EntryPoint) -> None:
+    """Adds a command or group of another package; one that cannot be loaded fails when called."""
+    try:
+        joining = point.load()
+    except Exception as error:  # noqa: BLE001 - whatever a foreign module raises is its own affair
+        app.command(name=point.name, context_settings=dict(_ANYTHING))(_broken(point, error))
+        return
+    if isinstance(joining, typer.Typer):
+        app.add_typer(joining, name=point.name)
+    else:
+        app.command(name=point.name)(joining)
+
+
+def _broken(point: EntryPoint, error: Exception) -> Callable[[typer.Context], None]:
+    """The command that says why it is none."""
+    owner = point.dist.name if point.dist is not None else point.value
+
+    def broken(_context: typer.Context) -> None:
+        raise ConfigError(
+            f"the command `{point.name}` cannot be loaded: {type(error).__name__}: {error}",
+            hint=f"install {owner} again, or remove it",
+        )
+
+    broken.__doc__ = f"Cannot be loaded: install {owner} again, or remove it."
+    return broken
 
 
 def _show_version(wanted: bool) -> None:
@@ -74,8 +106,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     verb = _verb(arguments)
-    command = typer.main.get_command(build_app())
     try:
+        command = typer.main.get_command(build_app())
         result = command.main(args=arguments, prog_name="konsil", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.TyperException as error:

@@ -1,0 +1,94 @@
+"""Other ways to run the simulator's common workload, each in a process of its own.
+
+Written by us from the published algorithms: what differs is where a node lives and how models
+travel, not the mathematics. All train with the daemon's own loop on the same rows and batches and
+mix the closed neighbourhood's mean, so all reach the same accuracy. Seconds of the processor are
+those of all rounds, of child processes too; memory is the highest sum of the proportional set
+sizes (PSS) of the whole tree, which counts shared pages once.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+
+from benchmarks.measure import MIB, Row, children
+from konsil.simulations.sim.bench.loop import module_of
+from konsil.simulations.sim.bench.workload import workload
+
+if TYPE_CHECKING:
+    from konsil.simulations.sim.setting import Setting
+
+SAMPLE_S = 0.2
+DRIVERS = {
+    "simulator": "one process, all models in one tensor",
+    "plain loop": "one module a node, one after the other",
+    "gossip": "one object a node, messages are copies of modules",
+    "processes": "one process a node, models travel over TCP",
+}
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a driver prints."""
+
+    accuracy: float
+    node_rounds: int
+    cpu_s: float
+
+
+def run(rounds: int) -> list[Row]:
+    """Three rows of each driver."""
+    return [row for name in DRIVERS for row in _rows(name, rounds)]
+
+
+def _rows(name: str, rounds: int) -> list[Row]:
+    module = f"benchmarks.baselines_{name.replace(' ', '_')}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, str(rounds)], stdout=subprocess.PIPE, text=True
+    )
+    most, answer = 0, ""
+    while True:
+        try:
+            answer, _ = process.communicate(timeout=SAMPLE_S)
+            break
+        except subprocess.TimeoutExpired:
+            most = max(most, _tree(process.pid))
+    if process.returncode:
+        raise RuntimeError(f"{module} ended with {process.returncode}")
+    told = msgspec.convert(json.loads(answer), Told)
+    return [
+        Row(name=f"{name}, rate", value=told.node_rounds / told.cpu_s, unit="node-rounds/CPU s"),
+        Row(name=f"{name}, accuracy", value=told.accuracy),
+        Row(name=f"{name}, peak memory", value=most / MIB, unit="MiB"),
+    ]
+
+
+def tell(accuracy: float, node_rounds: int, cpu_s: float) -> None:
+    """What a driver says at its end."""
+    print(json.dumps({"accuracy": accuracy, "node_rounds": node_rounds, "cpu_s": cpu_s}))
+
+
+def ready(rounds: int) -> Setting:
+    """The workload, with all that torch imports when the first optimiser is made: a second of
+    the processor, which no round shall pay, and which processes that part later share."""
+    torch.set_num_threads(1)
+    setting = workload("mean", rounds)
+    torch.optim.SGD(module_of(setting).parameters(), lr=0.1)
+    return setting
+
+
+def _tree(pid: int) -> int:
+    """PSS of a process and of all its descendants, in bytes; of those that just ended, nothing."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        below = children(pid)
+    except OSError:
+        return 0
+    own = sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return 1024 * own + sum(map(_tree, below))

@@ -1,0 +1,241 @@
+"""The engine: round after round, all nodes train, send, receive and mix at once.
+
+A round of every node: who is there and what arrives (`faults`), training (`descent`), what
+Byzantine nodes send in place of it (`attacks`), and the rule. Nodes that are away or slow keep
+their models. Time of the processor is counted for training, trust and mixing alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from konsil.protocol.errors import ConfigError, TaskError
+from konsil.simulations.sim.descent import Descent
+from konsil.simulations.sim.exchange import Exchange, RuleSetting
+from konsil.simulations.sim.faults import FaultPlan
+from konsil.simulations.sim.judging import Judging
+from konsil.simulations.sim.ledgered import opened_books
+from konsil.simulations.sim.post import Post
+from konsil.simulations.sim.references import Pool
+from konsil.simulations.sim.rules import RULES
+from konsil.simulations.sim.setting import setting_of
+from konsil.simulations.sim.shard import whole_or_ranks
+from konsil.simulations.sim.shifts import directions, drifted
+from konsil.simulations.sim.telling import Telling
+from konsil.trust import weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from konsil.simulations.sim.exchange import Rule
+    from konsil.simulations.sim.faults import Condition
+    from konsil.simulations.sim.ledgered.books import Books
+    from konsil.simulations.sim.links import Links
+    from konsil.simulations.sim.live import Progress
+    from konsil.simulations.sim.portrait import Portrait
+    from konsil.simulations.sim.result import Result
+    from konsil.simulations.sim.scenario import Scenario
+    from konsil.simulations.sim.setting import Setting
+    from konsil.trust.fixed import Integers
+
+SMALL_ELEMENTS = 100_000
+"""Below so many parameters a model's products are too small to be shared out over threads."""
+
+
+def simulate(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    device: str = "auto",
+    tell: Callable[[Progress], None] = lambda _: None,
+    portray: Callable[[Portrait], None] = lambda _: None,
+    homes: Path | None = None,
+) -> Result:
+    """Run a scenario whose files are looked up from `folder`.
+
+    `tell` hears of every round; `portray` gets single nodes and links, as they are at the end.
+    Where the nodes keep ledgers, their homes are made in `homes`, or nowhere.
+    Raises `ConfigError` for what the scenario's own checks could not see, and `TaskError` when
+    training diverges.
+    """
+    begun = time.perf_counter(), time.process_time()
+    where = _device(device)
+    setting = setting_of(scenario, folder)
+    processes = whole_or_ranks(setting.nodes).processes
+    with (
+        threads(setting.network.layout.elements),
+        opened_books(setting, homes, processes=processes) as books,
+    ):
+        run = Run(setting, where, books)
+        telling = Telling(setting, run, begun, tell)
+        for number in range(1, scenario.training.rounds + 1):
+            run.round(number)
+            telling.after(number)
+        run.close()
+        result = telling.result(_peak_mb())
+        portray(telling.portrait())
+        return result
+
+
+class Run:
+    """The state of a run: models of this process's nodes, and what was counted."""
+
+    def __init__(self, setting: Setting, device: str, books: Books | None = None) -> None:
+        self.setting, self.device, self._books = setting, device, books
+        self.shard = whole_or_ranks(setting.nodes)
+        self.own = np.arange(self.shard.begin, self.shard.end)
+        self.models = setting.base.to(device).repeat(len(self.own), 1)
+        """(own nodes, p): as they are now."""
+        self.cpu_s = 0.0
+        self.counts: dict[str, int] = {}
+        self.sent_bytes = 0
+        self.heard: Links | None = None
+        """Links of the last round to own nodes."""
+        self.granted: Tensor | None = None
+        """What the rule granted each of them."""
+        self.rule = self._rule()
+        pools = getattr(self.rule, "pools", False)
+        self._descent = Pool(setting, device) if pools else self._new_descent(0)
+        self._faults = FaultPlan.of(
+            setting.scenario.faults,
+            setting.nodes,
+            setting.scenario.training.rounds,
+            setting.hostile.tolist(),
+            setting.scenario.seed,
+        )
+        self._post = Post(setting)
+
+    def round(self, number: int) -> None:
+        """One round of every node."""
+        setting = self.setting
+        condition = self._faults.step(number, setting.graphs.at(number))
+        self.counts = condition.counts
+        if setting.scenario.population.drift > 0 and isinstance(self._descent, Descent):
+            self._descent = self._new_descent(number)
+        before, clock = self.models, time.process_time()
+        trained = self._descent.round(before, number, condition.active[self.own])
+        self.cpu_s += time.process_time() - clock
+        _require_finite(trained, number)
+        everybody = self.shard.gather(trained)
+        earlier = self.shard.gather(before) if len(setting.hostile) else before
+        exchange = self._exchange(number, condition, earlier, everybody, (before, trained))
+        clock = time.process_time()
+        if self._books is not None:
+            exchange = self._books.released(exchange, condition.active)
+        mixed = self.rule.mix(exchange)
+        self.models = mixed.models
+        if self._books is not None:
+            judgement = getattr(self.rule, "judgement", None)
+            self.models = self._books.mixed(exchange, mixed, judgement)
+        self.cpu_s += time.process_time() - clock
+        self.heard, self.granted = exchange.links, mixed.granted
+
+    def close(self) -> None:
+        """The last round is over: ledgers are closed."""
+        clock = time.process_time()
+        if self._books is not None:
+            self._books.close(self.models)
+        self.cpu_s += time.process_time() - clock
+
+    def _exchange(
+        self,
+        number: int,
+        condition: Condition,
+        before: Tensor,
+        trained: Tensor,
+        own: tuple[Tensor, Tensor],
+    ) -> Exchange:
+        """What arrives at the own nodes in this round, of those who are awake at both ends."""
+        table, source = self._post.sent(number, condition, before, trained)
+        links, active = condition.links, condition.active
+        awake = condition.arrives & active[links.receiver] & active[links.sender]
+        self.sent_bytes += int(active[links.sender].sum()) * self._post.bytes
+        metropolis = _metropolis(links)
+        mine, which = links.keep(awake).of_receivers(self.shard.begin, self.shard.end)
+        heard = np.flatnonzero(awake)[which]
+        return Exchange(
+            number=number,
+            before=own[0],
+            trained=own[1],
+            table=table,
+            links=mine,
+            source=source[heard],
+            lag=np.zeros(len(heard), dtype=np.int64),
+            metropolis_e9=metropolis[heard],
+            hostile=frozenset(self.setting.hostile.tolist()),
+        )
+
+    def _rule(self) -> Rule:
+        scenario, cohorts = self.setting.scenario, self.setting.cohorts
+        judging = Judging(self.setting.network, cohorts.of(self.own), self.device)
+        return RULES[scenario.trust.rule](
+            RuleSetting(scenario.training.rounds, self.setting.nodes, judging)
+        )
+
+    def _new_descent(self, number: int) -> Descent:
+        """Training on the own nodes' rows, as they are in this round."""
+        scenario, cohorts = self.setting.scenario, self.setting.trained_on
+        mine = torch.from_numpy(self.own)
+        inputs, drift = cohorts.inputs[mine], scenario.population.drift
+        if number > 1 and drift > 0:
+            ways = directions(cohorts.nodes, cohorts.columns, drift, scenario.seed)
+            inputs = drifted(inputs, ways[mine], number)
+        return Descent(
+            self.setting.network,
+            inputs.to(self.device),
+            cohorts.targets[mine].to(self.device),
+            cohorts.train_rows[self.own],
+            [self.setting.seeds[node] for node in self.own],
+            scenario.training,
+        )
+
+
+def _require_finite(trained: Tensor, number: int) -> None:
+    """Raises `TaskError` where training ended in weights without a value."""
+    if bool(torch.isfinite(trained.sum())):
+        return
+    lost = int((~torch.isfinite(trained).all(1)).sum())
+    if lost:
+        raise TaskError(
+            f"round {number}: training left {lost} of {len(trained)} nodes with weights that are"
+            " no numbers",
+            hint="lower [training] lr, or look for missing values in the inputs",
+        )
+
+
+def _metropolis(links: Links) -> Integers:
+    degrees = links.degrees
+    heard: Integers = weights.metropolis_e9(degrees[links.receiver], degrees[links.sender])
+    return heard
+
+
+@contextlib.contextmanager
+def threads(elements: int) -> Iterator[None]:
+    """One thread for models of few elements, whose products do not repay more; then as before."""
+    before = torch.get_num_threads()
+    if elements < SMALL_ELEMENTS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device(wanted: str) -> str:
+    """Where tensors live. Raises `ConfigError` when a GPU is demanded and absent."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU", hint="--device auto")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

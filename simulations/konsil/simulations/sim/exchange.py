@@ -1,0 +1,87 @@
+"""Exchange: what every node of a round has before it and received, ready to be mixed.
+
+Models are rows: `before` and `trained` have one row a node, `table` has one row for each
+model that is under way, honest or forged, fresh or late. Link e brings row `source[e]` of the
+table to `links.receiver[e]`. A rule reads an exchange and returns a `Mixed`; it never writes
+into any of these tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from konsil.simulations.sim.judging import Judging
+    from konsil.simulations.sim.links import Links, Mask, Nodes
+    from konsil.trust.fixed import Integers
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One round of n nodes with p elements each, on one device, in float32."""
+
+    number: int
+    """The round, from 1."""
+    before: Tensor
+    """(n, p): models before this round's training (a)."""
+    trained: Tensor
+    """(n, p): models after it (x)."""
+    table: Tensor
+    """(m, p): models under way."""
+    links: Links
+    source: Nodes
+    """Row of `table` that each link brings (one entry a link)."""
+    lag: Nodes
+    """Own rounds of the receiver since the model was sent, 0 when it is fresh."""
+    metropolis_e9: Integers
+    """The topology's own weight of each link."""
+    hostile: frozenset[int]
+    """Who is Byzantine. Only the rules `oracle` and those told the true number may look."""
+    copied: Mask | None = None
+    """Links that bring what another node had first, or an echo of the receiver's own models, as
+    its ledger shows it; None where nobody keeps ledgers."""
+
+    def keep(self, mask: Mask) -> Exchange:
+        """The same with only those links for which `mask` holds."""
+        return replace(
+            self,
+            links=self.links.keep(mask),
+            source=self.source[mask],
+            lag=self.lag[mask],
+            metropolis_e9=self.metropolis_e9[mask],
+            copied=None if self.copied is None else self.copied[mask],
+        )
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What a rule made of an exchange."""
+
+    models: Tensor
+    """(n, p): a new tensor."""
+    granted: Tensor | None
+    """w / W of each link, in [0, 1]; None where the rule has no weights."""
+    weights: Tensor | None = None
+    """w of each link, where it is not granted · W."""
+
+
+class Rule(Protocol):
+    """A way to mix; may remember earlier rounds, and then needs `start` for each run."""
+
+    def mix(self, exchange: Exchange) -> Mixed:
+        """The models after this round's exchange."""
+        ...
+
+
+@dataclass(frozen=True)
+class RuleSetting:
+    """What a rule may know of the run that it is made for."""
+
+    rounds: int
+    nodes: int
+    """Of the whole network, also where a process mixes for some of them."""
+    judging: Judging
+    """The private holdouts of the nodes that it mixes for."""

@@ -1,0 +1,83 @@
+"""Sharding: several processes compute what one does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from konsil.simulations.__main__ import without_out
+from konsil.simulations.sim.shard import Shard
+
+SCENARIO = """
+seed = 5
+[population]
+nodes = 7
+dataset = "breast_cancer"
+split = "dirichlet"
+alpha = 1.0
+model = "mlp:8"
+[topology]
+kind = "ring_chords"
+[training]
+rounds = 4
+[trust]
+rule = "{rule}"
+[adversary]
+fraction = 0.3
+attack = "{attack}"
+[faults]
+drop = 0.2
+churn = 0.1
+delay_rounds = 1
+"""
+MEASURED = (
+    "metric_mean", "metric_worst", "metric_local_mean", "metric_pooled", "attacker_weight_mean",
+    "honest_weight_mean", "bytes_per_node_round",
+)  # fmt: skip
+
+
+@given(st.integers(1, 200), st.integers(1, 20))
+def test_every_node_has_one_process(nodes, processes):
+    shards = [Shard(nodes, rank, processes) for rank in range(processes)]
+    owned = [node for one in shards for node in range(one.begin, one.end)]
+    assert owned == list(range(nodes))
+    sizes = [one.end - one.begin for one in shards]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_only_one_process_writes():
+    words = ["run", "a.toml", "--out", "place", "--json"]
+    assert without_out(words) == ["run", "a.toml", "--json"]
+    assert without_out(["run", "a.toml", "--out=place"]) == ["run", "a.toml"]
+
+
+def answer(words):
+    done = subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    return json.loads(line)["data"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rule", "attack"), [("evidence", "sign_flip"), ("mean", "dissensus")])
+def test_two_processes_compute_what_one_does(tmp_path, rule, attack):
+    path = tmp_path / "scenario.toml"
+    path.write_text(SCENARIO.format(rule=rule, attack=attack))
+    run = ["konsil.simulations", "run", str(path), "--json", "--device", "cpu"]
+    alone = answer(run)
+    together = answer(
+        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *run]
+    )
+    for name in MEASURED:
+        assert together[name] == pytest.approx(alone[name], abs=1e-5), name
+    assert together["faults"] == alone["faults"]
+    assert [p["metric_mean"] for p in together["history"]] == pytest.approx(
+        [p["metric_mean"] for p in alone["history"]], abs=1e-5
+    )
