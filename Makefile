@@ -10,6 +10,10 @@ TORCH_ARGS ?=
 ARGS ?=
 # Test processes side by side. Most tests wait for daemons and sockets half of their time.
 WORKERS ?= 3
+# A test file stays in one process, where its fixtures are; slow ones begin first (tests/conftest.py).
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Tests start hundreds of processes, and without bytecode each would compile konsil anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 FLOORS := protocol knowledge trust node simulations
@@ -31,7 +35,7 @@ demo: setup  ## a consortium of real daemons on real data, on this machine
 	@$(BIN)/konsil demo $(ARGS)
 
 test: setup  ## run the tests
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 check: setup  ## everything that must be green: format, lint, floors, types, tests, coverage
 	@$(MAKE) --keep-going format lint floors types covered

@@ -53,6 +53,9 @@ COMMANDS = {
     "node status",
     "node stop",
     "node trust",
+    "sim bench",
+    "sim emulate",
+    "sim run",
 }
 
 
@@ -108,7 +111,10 @@ def test_the_commands_of_the_contract_are_there():
         return set().union(*(leaves(one, f"{prefix} {name}") for name, one in children.items()))
 
     assert leaves(typer.main.get_command(build_app())) == COMMANDS
-    assert {point.name for point in entry_points(group="konsil.commands")} == {"demo"}
+    assert {point.name for point in entry_points(group="konsil.commands")} == {
+        "demo",
+        "sim",
+    }
 
 
 def test_the_installed_command_answers():
@@ -156,6 +162,7 @@ def test_every_import_is_a_stated_dependency():
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     stated = {re.split(r"[<>=]", one)[0].replace("-", "_") for one in project["dependencies"]}
     stated = stated - {"scikit_learn"} | {"sklearn", "konsil", *sys.stdlib_module_names}
+    plots = {re.split(r"[<>=]", one)[0] for one in project["optional-dependencies"]["plots"]}
     for floor in ("protocol", "knowledge", "trust", "node", "simulations"):
         for path in (CHECKOUT / floor).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -165,7 +172,19 @@ def test_every_import_is_a_stated_dependency():
                     names = [alias.name for alias in node.names]
                 else:
                     continue
-                assert {name.split(".")[0] for name in names} <= stated, path
+                allowed = stated | plots if path.parent.name == "plots" else stated
+                assert {name.split(".")[0] for name in names} <= allowed, path
+
+
+def test_nothing_but_a_drawing_loads_the_plots_extra():
+    """The names of `plots` are there without matplotlib; it is imported inside functions only."""
+    for path in (CHECKOUT / "simulations").rglob("plots/*.py"):
+        found = [
+            node
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ImportFrom | ast.Import)
+        ]
+        assert "matplotlib" not in "".join(map(ast.unparse, found)), path
 
 
 def test_the_example_task_learns():

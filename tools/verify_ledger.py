@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import bisect
 import hashlib
 import json
 import math
@@ -37,6 +38,7 @@ import sys
 import unicodedata
 from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
@@ -51,7 +53,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 CONDUCT, INCOMPLETE, TAMPERED = 1, 4, 3
 EXITS = {
     CONDUCT: "entry.time publish.revoked publish.sequence receive.revoked integrate.unlogged "
-    "lineage.gap lineage.reused others.time",
+    "lineage.gap lineage.reused lineage.claim others.time",
     INCOMPLETE: "tail.torn bundle.missing tile.missing blob.missing entry.pruned entry.lost "
     "peers.unknown cosigned.unknown integrate.unreplayed",
     TAMPERED: "layout.stray layout.missing layout.oversize tail.corrupt bundle.corrupt "
@@ -65,6 +67,8 @@ ON_WHAT_WAS_BEFORE = ("integrate.unlogged", "lineage.gap", "entry.pruned")
 """What may only seem so behind an entry that cannot be read."""
 ON_KEYS = ("key.change", "publish.envelope", "publish.revoked")
 """What may only seem so behind an entry that may have changed a key of the log."""
+ON_FORKED_KEYS = ("peers.unknown", "cosigned.unknown", "peer.accusation")
+"""What is not held against anybody when a member signed for two histories of its keys."""
 ON_OTHER_KEYS = ("receive.envelope", "receive.proof", "receive.revoked")
 """What may only seem so when the log of another, or a mirror, may have lost such an entry."""
 NOT_JUDGED = (
@@ -77,6 +81,7 @@ NOT_JUDGED = (
 )
 EXIT_OF = {code: number for number, codes in EXITS.items() for code in codes.split()}
 
+NEVER = 2**63
 KIB, GIB = 1 << 10, 1 << 30
 WIDTH = 256
 """Entries in a bundle, hashes in a tile."""
@@ -125,6 +130,8 @@ class Finding:
     text: str
     offset: int | None = None
     index: int | None = None
+    of_nobody: bool = False
+    """about no given home, or about several of which nobody can say which is wrong"""
 
     def line(self) -> str:
         """The finding in one line."""
@@ -140,11 +147,17 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def add(self, code: str, file: Path, text: str, **place: int | None) -> None:
+    def add(
+        self, code: str, file: Path, text: str, offset: int | None = None, index: int | None = None
+    ) -> None:
         """Note a finding."""
         if code not in EXIT_OF:
             raise KeyError(code)
-        self.findings.append(Finding(code, str(file), text, **place))
+        self.findings.append(Finding(code, str(file), text, offset, index))
+
+    def tell(self, code: str, file: Path, text: str, index: int | None = None) -> None:
+        """Note what is held against no given home."""
+        self.findings.append(Finding(code, str(file), text, index=index, of_nobody=True))
 
     def exit_code(self) -> int:
         """0, or the gravest of 3, 4, 1."""
@@ -364,7 +377,10 @@ SCHEMAS: dict[str, Shape] = {
     "peer.exposed": fields(evidence=DIGEST, kind=CODE, node=NODE),
     "peer.suspect": DOUBT,
     "peer.clear": DOUBT,
-    "log.redact": fields(authority=DIGEST, index=COUNT, leaf=DIGEST, legal=CODE),
+    "log.redact": fields(
+        authority=DIGEST, front=DIGEST, index=COUNT, kind=CODE, leaf=DIGEST, legal=CODE,
+        written_ms=COUNT,
+    ),
     "audit.run": fields(
         from_size=COUNT, report=DIGEST, result=whole(0, 255), scope=CODE, to_size=COUNT
     ),
@@ -427,9 +443,42 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+LAST_PART = re.compile(b"\xa1t([\xa3-\xbf]|\xd9[ !])[._a-z]+\xa2ts.{1,9}\xa1v\x01", re.DOTALL)
+LAST_PART_BYTES = 52
+
+
 def leaf_of(entry: bytes) -> bytes:
-    """The hash of a leaf."""
+    """The hash of a leaf: what comes before the type counts by its own hash."""
+    for at in range(max(0, len(entry) - LAST_PART_BYTES), len(entry)):
+        if entry[at] == 0xA1 and LAST_PART.fullmatch(entry, at):
+            return hidden_leaf(sha256(b"\2" + entry[:at]), entry[at:])
     return sha256(b"\0" + entry)
+
+
+def hidden_leaf(front: bytes, last: bytes) -> bytes:
+    """The hash of a leaf of which the last part is known, and of the rest a hash."""
+    return sha256(b"\0" + front + last)
+
+
+def never_goes(kind: str) -> bool:
+    """Whether the body of an entry of this type has to stay for ever."""
+    first = kind.split(".")[0]
+    return first in FOR_EVER or kind in FOR_EVER
+
+
+FOR_EVER = frozenset(
+    ("node", "key", "charter", "member", "model", "artifact",
+     "log.redact", "peer.exposed", "audit.run")
+)  # fmt: skip
+"""Types, and first words of types, whose bodies stay: a stranger needs them."""
+
+
+def redaction_holds(entry: Entry) -> bool:
+    """Whether a `log.redact` shows that the body it names was of a type that may go."""
+    body = entry.body
+    typed = msgpack.packb(body["kind"]) + b"\xa2ts" + msgpack.packb(body["written_ms"])
+    leaf = hidden_leaf(body["front"], b"\xa1t" + typed + b"\xa1v\1")
+    return body["index"] < entry.index and leaf == body["leaf"] and not never_goes(body["kind"])
 
 
 def above(left: bytes, right: bytes) -> bytes:
@@ -682,7 +731,10 @@ class Author:
         return True
 
     def open_head(self, data: bytes, own: bool = False) -> Note:
-        """A checkpoint of this author's log; nobody else may have signed an own stored one."""
+        """A checkpoint of this author's log; nobody else may have signed an own stored one.
+
+        A key that was revoked behind an own stored one is no fault: a stop came between the two.
+        """
         note = read_note(data)
         if note.origin != self.origin:
             raise Refused(f"a checkpoint of {note.origin}")
@@ -690,7 +742,8 @@ class Author:
         found, strange = signers(note, self.origin, keys)
         if keys[0] not in found:
             raise Refused("not signed by the log's key in force")
-        if any(keys[0] == old and good < note.size for old, good, _ in self.void):
+        void = (one for one in self.void if not (own and one[2] >= note.size))
+        if any(keys[0] == old and good < note.size for old, good, _ in void):
             raise Revoked("signed by a revoked key")
         if own and strange:
             raise Refused("signed by a key that is not known")
@@ -1335,6 +1388,12 @@ class Home:
         self.entries: dict[int, Entry] = {}
         self.away: frozenset[int] = frozenset()
         """entries whose bodies a start counts as lost"""
+        self.redacted: dict[int, Body] = {}
+        """what a `log.redact` shows of each entry whose body went"""
+        gone = [at for at, slot in enumerate(self.log.slots) if slot.data is None]
+        doubts = (at for at in gone if not kept_keys(self.log.slots[at].rival))
+        self.first_gap, self.first_doubt = min(gone, default=NEVER), next(doubts, NEVER)
+        """the first entry that cannot be read, and the first that may have changed a key as well"""
         self.author: Author | None = None
         self.signed = 0
         self.read_entries()
@@ -1349,6 +1408,8 @@ class Home:
         self.made: dict[bytes, frozenset[bytes]] = {}
         """each model that this log made, and from what; one from nothing else is a base"""
         self.sent: dict[bytes, frozenset[bytes]] = {}
+        self.spoken: dict[bytes, int] = {}
+        """the entry in which this log first made each of them, else released it"""
         self.unchecked = self.replayed = self.not_replayed = 0
         self.unproven: list[int] = []
         """mixes of which a payload is missing"""
@@ -1356,6 +1417,18 @@ class Home:
         """checkpoints of other logs that were accepted here, and where they stand"""
         self.strangers = False
         """whether a key of another member may have changed where nobody can read it"""
+
+    def say(self, model: bytes, index: int) -> None:
+        """Remember where a model was first made; a release before that counts no more."""
+        if model not in self.made:
+            self.spoken[model] = index
+
+    def words(self) -> dict[bytes, frozenset[bytes]]:
+        """What this log says of the models that it made: from what."""
+        return {
+            model: things for model, things in (self.sent | self.made).items()
+            if model not in things
+        }  # fmt: skip
 
     def check_lock(self) -> None:
         """The lock holds no bytes."""
@@ -1377,13 +1450,11 @@ class Home:
 
     def holes(self, index: int) -> bool:
         """Whether an entry up to this one cannot be read, which is a finding already."""
-        gone = (slot.data is None for slot in self.log.slots[: index + 1])
-        return any(gone) or min(self.away, default=index + 1) <= index
+        return self.first_gap <= index
 
     def doubtful(self, upto: int | None = None) -> bool:
         """Whether an entry that cannot be read, up to an index, may have changed a key."""
-        slots = self.log.slots if upto is None else self.log.slots[: upto + 1]
-        return any(slot.data is None and not kept_keys(slot.rival) for slot in slots)
+        return self.first_doubt <= (NEVER - 1 if upto is None else upto)
 
     def read_entries(self) -> None:
         """Every entry in itself, and against those before it."""
@@ -1436,24 +1507,42 @@ class Home:
 
     def check_pruned(self) -> None:
         """A body that is not here was redacted, or was lost and is counted as that."""
-        excused: set[tuple[int, bytes]] = set()
+        excused: dict[tuple[int, bytes], Body] = {}
         lost: list[Body] = []
         away: list[int] = []
         for entry in self.entries.values():
-            if entry.type == "log.redact":
-                excused.add((entry.body["index"], entry.body["leaf"]))
+            if entry.type == "log.redact" and redaction_holds(entry):
+                excused[entry.body["index"], entry.body["leaf"]] = entry.body
             elif entry.type == "node.boot" and ascending(entry.body["lost"], entry.body["size"]):
                 lost += entry.body["lost"]
         for index, slot in enumerate(self.log.slots):
-            if slot.data != b"" or (index, slot.leaf) in excused:
+            if slot.data != b"":
+                continue
+            if slot.leaf and (word := excused.get((index, slot.leaf))):
+                self.redacted[index] = word
                 continue
             if any(one["first"] <= index <= one["last"] for one in lost):
                 away.append(index)
             else:
-                self.note("entry.pruned", index, "its body is gone, and nothing says why")
+                self.note("entry.pruned", index, "its body is gone, and nothing says why it may")
         if away:
             self.note("entry.lost", away[0], f"{len(away)} bodies from here on never came back")
         self.away = frozenset(away)
+        self.first_gap = min(self.first_gap, min(away, default=NEVER))
+        self.check_hidden_times()
+
+    def check_hidden_times(self) -> None:
+        """The time of an entry whose body was redacted is known, and stands in order as well."""
+        seen = hidden = 0
+        for index in sorted(self.entries.keys() | self.redacted.keys()):
+            if index in self.entries:
+                time = self.entries[index].time
+                odd, seen = seen <= time < hidden, max(seen, time)
+            else:
+                time = self.redacted[index]["written_ms"]
+                odd, hidden = time < max(seen, hidden), max(hidden, time)
+            if odd:
+                self.note("entry.time", index, "before another, of which a redaction tells")
 
     def check_head(self, name: str) -> None:
         """A stored checkpoint is signed by the owner, and of these entries."""
@@ -1467,6 +1556,8 @@ class Home:
         try:
             head = self.author.open_head(read_file(path, NOTE_BYTES), own=name == "checkpoint")
         except Refused as error:
+            if isinstance(error, Revoked) and name == "cosigned":
+                return  # void since: it says nothing any more
             if not (self.doubtful() and self.unknown_signer(path)):
                 self.verdict.add(f"{name}.corrupt", path, str(error))
             return
@@ -1529,44 +1620,151 @@ class Home:
 # --- what a home keeps of others --------------------------------------------------------------
 
 
-def known_authors(homes: list[Home]) -> dict[str, Author]:
-    """Everybody whose genesis entry is here, with the changes of keys that are shown.
+@dataclass
+class Account:
+    """What one home says of the keys of a log: its own home, or a mirror as far as it is signed."""
 
-    They are in the home of the author, and else in what others mirror of its log.
+    home: Home
+    author: Author
+    leaves: list[bytes | None]
+    """of a mirror those that a checkpoint covers; in a log's own home nil where unreadable"""
+    data: bytes | None = None
+    """the checkpoint that covers a mirror"""
+
+    def changes(self) -> dict[int, bytes | None]:
+        """The leaf hash of every change of a key, by index."""
+        starts = (at for spans in self.author.spans.values() for at, _ in spans if at >= 0)
+        return {at: self.leaves[at] for at in starts}
+
+    def denies(self, other: Account) -> bool:
+        """Whether something else stands here where the other account has a change of a key."""
+        held = ((at, leaf) for at, leaf in other.changes().items() if at < len(self.leaves))
+        return any(None not in (leaf, self.leaves[at]) and leaf != self.leaves[at]
+                   for at, leaf in held)  # fmt: skip
+
+    def voids(self, other: Account) -> bool:
+        """Whether all keys that signed for the other account are revoked here at its size."""
+        if other.data is None:
+            return False
+        note, owner = read_note(other.data), self.author
+        ids = {material[:4] for name, material in note.lines if name == owner.origin}
+        keys = [key for _, key in owner.spans["log"] if key_id(owner.origin, 1, key) in ids]
+        gone = {key for key, good, _ in owner.void if good < note.size}
+        return bool(keys) and gone.issuperset(keys)
+
+
+class Known:
+    """Everybody whose genesis entry is here, with the keys that the given homes show.
+
+    The home of the author counts in full, a mirror as far as a checkpoint covers it that its
+    holder accepted. Two accounts that cannot both be are a fork of the author.
     """
-    found: dict[str, Author] = {}
-    for home in homes:
-        for path in listing(home.path / "peers", ".*[.]genesis"):
-            try:
-                author = Author(read_entry(read_file(path, ENTRY_BYTES)))
-            except Refused:
-                continue
-            follow(author, path.with_suffix(".mirror"))
-            known = found.get(author.node)
-            if known is None or changes(author) > changes(known):
-                found[author.node] = author
-    return found | {home.author.node: home.author for home in homes if home.author}
+
+    def __init__(self, homes: list[Home]) -> None:
+        self.agreed: dict[str, Author] = {}
+        self.apart: dict[tuple[str, Path], Author] = {}
+        """of who forked: the account of each home that has one"""
+        self.forks: list[tuple[str, Path]] = []
+        cards: dict[str, Entry] = {}
+        for home in homes:
+            for path in listing(home.path / "peers", ".*[.]genesis"):
+                with suppress(Refused):
+                    entry = read_entry(read_file(path, ENTRY_BYTES))
+                    cards[Author(entry).node] = entry
+        own = {home.author.node: home.author for home in homes if home.author}
+        for node in cards.keys() | own.keys():
+            self.agreed[node] = own[node] if node in own else Author(cards[node])
+            first = next((home.entries[0] for home in homes if home.author is own.get(node)
+                          and node in own and 0 in home.entries), cards.get(node))  # fmt: skip
+            if first is not None:
+                self.look(node, first, homes)
+
+    def of(self, home: Home) -> dict[str, Author]:
+        """The members as one home is held against them."""
+        return self.agreed | {
+            node: a for (node, path), a in self.apart.items() if path == home.path
+        }
+
+    def look(self, node: str, first: Entry, homes: list[Home]) -> None:
+        """Take the accounts of one log together."""
+        found = [
+            Account(home, home.author, [None if one.data is None else one.leaf
+                                        for one in home.log.slots])
+            for home in homes if home.author and home.author.node == node
+        ]  # fmt: skip
+        mirrors = [(home, home.path / "peers" / f"{node}.mirror") for home in homes]
+        changed = any(one.changes() for one in found)
+        if not changed and not any(b"key.r" in quiet(path) for _, path in mirrors):
+            return
+        found += [one for home, path in mirrors for one in signed_for(home, path, first)]
+        found = [
+            one for one in found
+            if not any(other.voids(one) and not one.voids(other) for other in found)
+        ]  # fmt: skip
+        if any(one.denies(other) for one in found for other in found):
+            self.forks.append((node, found[0].home.path))
+            self.apart |= {(node, one.home.path): one.author for one in found}
+        for one in found:
+            if len(one.changes()) > changes(self.agreed[node]):
+                self.agreed[node] = one.author
 
 
 def changes(author: Author) -> int:
     """How often a key of the author changed."""
-    return sum(map(len, author.spans.values()))
+    return sum(map(len, author.spans.values())) - len(ROLES)
 
 
-def follow(author: Author, mirror: Path) -> None:
-    """Take over every good change of keys that a mirror shows."""
+def quiet(path: Path) -> bytes:
+    """The bytes of a mirror, or nothing."""
     try:
-        slots, _ = tail_or_rescue(read_file(mirror, TAIL_BYTES), mirror, 0)
+        return read_file(path, TAIL_BYTES)
     except (OSError, Refused):
-        return
+        return b""
+
+
+def signed_for(home: Home, mirror: Path, first: Entry) -> list[Account]:
+    """The account of a mirror up to the largest accepted checkpoint that covers it, if any."""
+    author, leaves, shown = Author(first), [], {}
+    slots, _ = tail_or_rescue(quiet(mirror), mirror, 0)
     for index, slot in enumerate(slots):
+        if slot.fault or not slot.leaf:
+            break
+        leaves.append(slot.leaf)
         if slot.data and b"key.r" in slot.data:
-            try:
-                entry = read_entry(slot.data)
-                if entry.type in ("key.rotate", "key.revoke"):
-                    author.change(index, entry.type, entry.body)
-            except Refused:
-                continue
+            shown[index] = slot.data
+    tree, best = Tree(leaves), (0, b"")
+    notes = [(note.size, data) for note, data in accepted_of(home.path, author.origin)]
+    for size, data in sorted(notes):
+        if size <= len(leaves):
+            follow(author, {at: one for at, one in shown.items() if at < size})
+            with suppress(Refused):
+                if author.open_head(data).root == tree.root(size):
+                    best = size, data
+    size, data = best
+    author = Author(first)
+    follow(author, {at: one for at, one in shown.items() if at < size})
+    return [Account(home, author, list(leaves[:size]), data)] if size else []
+
+
+def accepted_of(home: Path, origin: str) -> list[tuple[Note, bytes]]:
+    """The checkpoints of one log that a home has accepted, whoever signed them."""
+    found = []
+    for data in accepted_by_now(home):
+        with suppress(Refused):
+            note = read_note(data)
+            if note.origin == origin:
+                found.append((note, data))
+    return found
+
+
+def follow(author: Author, shown: dict[int, bytes]) -> None:
+    """Take over every good change of keys that is newer than what the author has."""
+    reached = max(at for spans in author.spans.values() for at, _ in spans)
+    for index, data in shown.items():
+        with suppress(Refused):
+            entry = read_entry(data)
+            if index > reached and entry.index == index and entry.type.startswith("key."):
+                author.change(index, entry.type, entry.body)
 
 
 def check_cosigners(home: Home, authors: dict[str, Author]) -> None:
@@ -1729,13 +1927,19 @@ class Claims:
         self.home, self.authors, self.payloads = home, authors, payloads
         self.newest: dict[str, int] = {}
         self.received: set[tuple[bytes, str]] = set()
+        self.unlearned = [
+            at for at, word in home.redacted.items() if word["kind"] == "unlearn.done"
+        ]
 
     def judge(self, replay: bool) -> None:
         """Go over all entries in order."""
         for index, entry in self.home.entries.items():
             if not entry.known:
                 continue
-            blobs = {name: self.home.blob(index, name) for name in BLOBS_OF.get(entry.type, ())}
+            named = BLOBS_OF.get(entry.type, ())
+            if entry.type == "member.suspend" and entry.body["credential"] is None:
+                named = ("evidence",)
+            blobs = {name: self.home.blob(index, name) for name in named}
             if entry.type == "artifact.publish":
                 self.publish(index, entry, blobs["env"])
             elif entry.type == "artifact.receive":
@@ -1749,6 +1953,7 @@ class Claims:
                 self.make(index, entry.body["model"], [])
             elif entry.type == "unlearn.done":
                 self.explain(index, entry.body["old"])
+                self.home.say(entry.body["new"], index)
                 self.home.made.setdefault(entry.body["new"], frozenset())
             elif entry.type == "peer.exposed":
                 self.accuse(index, entry.body, blobs["evidence"])
@@ -1764,7 +1969,14 @@ class Claims:
             self.home.note("peer.accusation", index, str(error))
 
     def explain(self, index: int, model: bytes) -> None:
-        """A model that something was made from has an entry before."""
+        """A model that something was made from has an entry before.
+
+        An unlearning whose body was redacted made one model, from nothing: the first that no
+        other entry explains.
+        """
+        if model not in self.home.made and any(at < index for at in self.unlearned):
+            del self.unlearned[0]
+            self.home.made[model] = frozenset()
         if model not in self.home.made:
             text = f"{model.hex()} is used, and no entry before says where it is from"
             self.home.note("lineage.gap", index, text)
@@ -1772,7 +1984,10 @@ class Claims:
     def make(self, index: int, model: bytes, parents: Iterable[bytes]) -> None:
         """A model is made once, or again from the same; from itself it is not made at all."""
         things = frozenset(parents)
-        if model not in things and self.home.made.setdefault(model, things) != things:
+        if model in things:
+            return
+        self.home.say(model, index)
+        if self.home.made.setdefault(model, things) != things:
             self.home.note("lineage.reused", index, f"{model.hex()} was made from something else")
 
     def publish(self, index: int, entry: Entry, data: bytes | None) -> None:
@@ -1785,7 +2000,9 @@ class Claims:
         if body["art"] not in home.made:
             for model in body["derived_from"]:
                 self.explain(index, model)
-            home.sent.setdefault(body["art"], frozenset(body["derived_from"]))
+            if not any(at < index for at in self.unlearned):
+                home.sent.setdefault(body["art"], frozenset(body["derived_from"]))
+            home.spoken.setdefault(body["art"], index)
         if data is None or home.author is None:
             return
         try:
@@ -2054,14 +2271,14 @@ def compare(homes: list[Home], verdict: Verdict) -> None:
         for receipt in home.receipts:
             for owner in homes:
                 if owner.author and owner.author.node == receipt.body["publisher"]:
-                    compare_receipt(owner, receipt)
+                    compare_receipt(owner, receipt, verdict)
         for note, where in home.witnessed:
             for owner in homes:
                 if owner.author and owner.author.origin == note.origin:
                     compare_head(owner, note.size, note.root, where)
     check_numbers(homes, verdict)
     check_absent(homes, verdict)
-    check_cycles(homes, verdict)
+    check_cycles(homes, check_claims(homes), verdict)
 
 
 def compare_copies(one: Home, other: Home) -> None:
@@ -2093,7 +2310,7 @@ def compare_head(owner: Home, size: int, root: bytes, where: str) -> bool:
     return True
 
 
-def compare_receipt(owner: Home, receipt: Receipt) -> None:
+def compare_receipt(owner: Home, receipt: Receipt, verdict: Verdict) -> None:
     """A log holds what its owner signed for when a peer received from it."""
     body = receipt.body
     where = f"entry {receipt.entry.index} of {receipt.file}"
@@ -2106,40 +2323,102 @@ def compare_receipt(owner: Home, receipt: Receipt) -> None:
     if not shown or any(entry.body[one] != body[one] for one in ("art", "env")):
         owner.note("others.unpublished", body["index"], f"not what was received ({where})")
     elif entry.time > receipt.entry.time + LATE_MS:
-        owner.note("others.time", body["index"], f"published after it was received ({where})")
+        text = f"published after it was received ({where}): the clock of one of the two is wrong"
+        verdict.tell("others.time", owner.log.slots[body["index"]].file, text, body["index"])
 
 
 def check_numbers(homes: list[Home], verdict: Verdict) -> None:
     """One number of one publisher and kind names one artifact."""
+    owners = {home.author.node: home for home in reversed(homes) if home.author}
     seen: dict[tuple[str, str, int], bytes] = {}
     for home in homes:
         for key, env, path, index in home.numbers:
             if seen.setdefault(key, env) != env:
-                text = f"{key[0]} signed another artifact as number {key[2]} of {key[1]}"
-                verdict.add("publish.equivocation", path, text, index=index)
+                text = f"{key[0]} signed another artifact as number {key[2]} of {key[1]} ({path})"
+                owner = owners.get(key[0])
+                if owner is None:
+                    verdict.tell("publish.equivocation", path, text, index)
+                else:
+                    verdict.add("publish.equivocation", owner.path / "ledger", text)
 
 
 def check_absent(homes: list[Home], verdict: Verdict) -> None:
-    """Receipts of somebody whose home is not here tell of one log only."""
+    """What others hold of somebody whose home is not here tells of one log only."""
     here = {home.author.node for home in homes if home.author}
     seen: dict[tuple[str, int], bytes] = {}
     for home in homes:
-        for receipt in home.receipts:
-            who, size, root = (receipt.body[one] for one in ("publisher", "size", "root"))
+        held = [(*(one.body[name] for name in ("publisher", "size", "root")), one.file)
+                for one in home.receipts]  # fmt: skip
+        held += [(note.origin.rpartition("/")[2], note.size, note.root, home.path / "peers")
+                 for note, _ in home.witnessed]  # fmt: skip
+        for who, size, root, where in held:
             if who not in here and seen.setdefault((who, size), root) != root:
-                text = f"{who} signed for {size} other entries elsewhere"
-                verdict.add("others.fork", receipt.file, text, index=receipt.entry.index)
+                verdict.tell("others.fork", where, f"{who} signed for {size} other entries")
 
 
-def check_cycles(homes: list[Home], verdict: Verdict) -> None:
-    """No model is made from what was made from it, over all given logs."""
-    parents: dict[bytes, set[bytes]] = {}
-    for home in homes:
-        for table in (home.made, home.sent):
-            for model, things in table.items():
-                parents.setdefault(model, set()).update(things - {model})
-    waiting = [model for model, things in parents.items() if not things & parents.keys()]
+def check_forks(homes: list[Home], forks: list[tuple[str, Path]], verdict: Verdict) -> None:
+    """Who signed for two histories of its keys forked its log, and nobody else did."""
+    for node, where in forks:
+        owner = next((home for home in homes if home.author and home.author.node == node), None)
+        text = f"{node} signed for two histories of its keys"
+        if owner is not None:
+            verdict.add("others.fork", owner.path / "ledger", text)
+        elif not any(one.code == "others.fork" and node in one.text for one in verdict.findings):
+            verdict.tell("others.fork", where, text)
+
+
+def reached(later: Home, earlier: Home) -> tuple[list[int], list[int]]:
+    """How far one home's receipts had shown it another's log: at which entry, how many entries."""
+    log, places, sizes = earlier.log, list[int](), list[int]()
+    for one in later.receipts:
+        size, mine = one.body["size"], earlier.author and earlier.author.node
+        if one.body["publisher"] != mine or log.tree is None or size > len(log.slots):
+            continue
+        if size > max(sizes[-1:], default=0) and log.tree.root(size) == one.body["root"]:
+            places.append(one.entry.index)
+            sizes.append(size)
+    return places, sizes
+
+
+def knew(shown: tuple[list[int], list[int]], here: int, there: int) -> bool:
+    """Whether a home holds a receipt over another's entry `there` from before its own `here`."""
+    places, sizes = shown
+    first = bisect.bisect_right(sizes, there)
+    return first < len(places) and places[first] < here
+
+
+def check_claims(homes: list[Home]) -> set[tuple[Path, bytes]]:
+    """Nobody says that it made, from something else, what it knew as made by another."""
+    words = [(home, home.words()) for home in homes if home.author]
+    tellers: dict[bytes, list[tuple[Home, frozenset[bytes]]]] = {}
+    for home, told in words:
+        for model, things in told.items():
+            tellers.setdefault(model, []).append((home, things))
+    found: set[tuple[Path, bytes]] = set()
+    shown: dict[tuple[Path, Path], tuple[list[int], list[int]]] = {}
+    for model, several in tellers.items():
+        if len({things for _, things in several}) == 1:
+            continue
+        for later, mine in several:
+            for one, things in several if mine else ():
+                if later.author and one.author and later.author.node == one.author.node:
+                    continue
+                if things == mine or (later.path, model) in found:
+                    continue
+                pair = later.path, one.path
+                shown[pair] = shown.get(pair) or reached(later, one)
+                if not knew(shown[pair], later.spoken[model], one.spoken[model]):
+                    continue
+                found.add((later.path, model))
+                text = f"{model.hex()} was made by another home before, from something else"
+                later.note("lineage.claim", later.spoken[model], text)
+    return found
+
+
+def circle(parents: dict[bytes, frozenset[bytes]]) -> set[bytes]:
+    """The models that are made from their own descendants, or from such."""
     left = {model: set(things & parents.keys()) for model, things in parents.items()}
+    waiting = [model for model, held in left.items() if not held]
     children: dict[bytes, list[bytes]] = {}
     for model, held in left.items():
         for one in held:
@@ -2151,11 +2430,26 @@ def check_cycles(homes: list[Home], verdict: Verdict) -> None:
             left[child].discard(model)
             if not left[child]:
                 waiting.append(child)
-    if left:
-        model = min(left)
-        text = f"{model.hex()} is in a circle, or made from one"
-        home = next(home for home in homes if model in home.made or model in home.sent)
-        verdict.add("lineage.cycle", home.path / "ledger", text)
+    return set(left)
+
+
+def check_cycles(homes: list[Home], claims: set[tuple[Path, bytes]], verdict: Verdict) -> None:
+    """No model is made from what was made from it: by one log's words, or by all together."""
+    together: dict[bytes, frozenset[bytes]] = {}
+    alone = False
+    for home in homes:
+        words = home.words()
+        if left := circle(words):
+            alone = True
+            text = f"{min(left).hex()} is in a circle, or made from one"
+            verdict.add("lineage.cycle", home.path / "ledger", text)
+        for model, things in words.items():
+            if (home.path, model) not in claims:
+                together[model] = together.get(model, frozenset()) | things
+    if not alone and (left := circle(together)):
+        home = next(one for one in homes if min(left) in one.words())
+        text = f"{min(left).hex()} is in a circle, or made from one, by the words of several homes"
+        verdict.tell("lineage.cycle", home.path / "ledger", text)
 
 
 # --- fork proofs ------------------------------------------------------------------------------
@@ -2224,13 +2518,15 @@ def verify(paths: list[Path], replay: bool = False) -> tuple[Verdict, list[Home]
     verdict = Verdict()
     early = {path: accepted_by_now(path) for path in paths}
     homes = [read_home(path, verdict) for path in paths]
-    authors = known_authors(homes)
+    known = Known(homes)
     payloads = {digest: path for home in homes for digest, path in home.payloads.items()}
     for home in homes:
-        before = len(verdict.findings)
+        before, authors = len(verdict.findings), known.of(home)
         Keepsakes(home, authors, early[home.path]).judge()
         spoiled = any(one.code == "peers.mirror" for one in verdict.findings[before:])
-        home.strangers = spoiled or any(one.doubtful() for one in homes if one is not home)
+        home.strangers = (
+            bool(known.forks) or spoiled or any(one.doubtful() for one in homes if one is not home)
+        )
         Claims(home, authors, payloads).judge(replay)
         check_cosigners(home, authors)
         count, opaque = len(home.log.slots), sum(not one.known for one in home.entries.values())
@@ -2239,7 +2535,10 @@ def verify(paths: list[Path], replay: bool = False) -> tuple[Verdict, list[Home]
         verdict.notices.append(text)
         if replay:
             told(home)
+    if known.forks:
+        verdict.findings = [one for one in verdict.findings if one.code not in ON_FORKED_KEYS]
     compare(homes, verdict)
+    check_forks(homes, known.forks, verdict)
     if len(homes) == 1:
         verdict.notices.append("not checked against others")
     verdict.notices += [f"not judged here: {what}" for what in NOT_JUDGED]
@@ -2291,16 +2590,35 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         if given.fork:
-            return judge_fork(given.fork, given.genesis)
+            return handed_over(judge_fork(given.fork, given.genesis))
         verdict, _ = verify(given.homes, given.replay)
     except NoSuchPath as error:
-        print(printable(str(error)), file=sys.stderr)
-        return 2
+        return complain(error, 2)
     except (OSError, Refused) as error:
+        return complain(error, 6)
+    return handed_over(verdict.exit_code(), lambda: report(verdict, given.json))
+
+
+def complain(error: Exception, code: int) -> int:
+    """One line on stderr, if anybody can read it; the exit code."""
+    with suppress(OSError):
         print(printable(str(error)), file=sys.stderr)
-        return 6
-    report(verdict, given.json)
-    return verdict.exit_code()
+    return code
+
+
+def handed_over(code: int, tell: Callable[[], None] = lambda: None) -> int:
+    """The exit code once all is printed; 6 where there is no room for it.
+
+    That nobody listens changes nothing about what was found.
+    """
+    try:
+        tell()
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # else it is flushed once more at the end
+        if not isinstance(error, BrokenPipeError):
+            return complain(OSError(f"standard output: {error.strerror}"), 6)
+    return code
 
 
 if __name__ == "__main__":

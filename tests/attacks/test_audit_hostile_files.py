@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import socket
-import subprocess
-import sys
 
 import pytest
-from commands import KONSIL
+from forking import Bounds, forked
 from ledgers import consortium
 
 pytestmark = pytest.mark.slow
@@ -38,14 +35,8 @@ def homes(learned, tmp_path):
 
 def audit(verb, *arguments, encoding="utf-8"):
     """`konsil audit VERB` within bounds; what it printed is kept as bytes."""
-    limit = (MEMORY, MEMORY)
-    return subprocess.run(
-        [KONSIL, "audit", verb, *map(os.fsencode, arguments)],
-        capture_output=True,
-        timeout=SECONDS,
-        env=os.environ | {"PYTHONIOENCODING": encoding},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
-    )
+    bounds = Bounds(SECONDS, memory=MEMORY, encoding=encoding)
+    return forked(["audit", verb, *arguments], bounds)
 
 
 def found(home, *others):
@@ -201,6 +192,19 @@ def test_a_name_cannot_forge_a_line_or_command_a_terminal(homes):
     assert not any(line.startswith("bern (aaaaaaaa)") for line in lines)
 
 
+@pytest.mark.parametrize("make", [as_fifo, as_endless, as_giant, as_socket])
+@pytest.mark.parametrize(
+    "name", ["ledger/tail.0", "ledger/checkpoint", "ledger/LOCK", "peers/witness.log"]
+)
+def test_a_repair_waits_for_nothing_and_reads_no_more_than_there_may_be(homes, name, make):
+    make(homes[0] / name)
+    done = audit("recover", homes[0])
+    assert done.returncode in (3, 6), done
+    (line,) = done.stderr.decode().splitlines()
+    assert name in line
+    assert not (homes[0] / "ledger" / "index.sqlite").exists()
+
+
 # --- what may be passed over -------------------------------------------------------------------
 
 
@@ -222,22 +226,9 @@ def test_only_a_regular_file_can_be_unfinished(homes):
 # --- what cannot be looked at ------------------------------------------------------------------
 
 
-def as_nobody(*arguments):
+def as_nobody(home):
     """`konsil audit verify` under a user id that owns nothing here, all code loaded before."""
-    code = (
-        "import contextlib, io, os, sys\n"
-        "from konsil.node.cli import app\n"
-        "with contextlib.redirect_stdout(io.StringIO()):\n"
-        "    app._run(sys.argv[1:])\n"
-        "os.setuid(65534)\n"
-        "app.main(sys.argv[1:])\n"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code, "audit", "verify", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    return forked(["audit", "verify", home], Bounds(SECONDS, user=65534))
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become nobody")
@@ -259,7 +250,7 @@ def test_what_may_not_be_read_is_a_storage_error_in_one_line(homes, tmp_path, na
             continue
         assert done.returncode == 6, (mode, done)
         (line,) = done.stderr.splitlines()
-        assert line.startswith("konsil: ")
+        assert line.startswith(b"konsil: ")
 
 
 def test_a_home_that_cannot_be_is_an_error_of_usage(tmp_path):

@@ -23,6 +23,7 @@ from ledgers import (
     sign_again,
     train_of,
     two,
+    word_of_redaction,
 )
 from pinned import pinned
 
@@ -34,7 +35,6 @@ from konsil.protocol.learning_bodies import PrivacySpend, UnlearnDone
 from konsil.protocol.node_bodies import (
     KeyRevoke,
     KeyRotate,
-    LogRedact,
     NodeBoot,
     PeerExposed,
     PeerSuspect,
@@ -591,8 +591,11 @@ def test_a23_an_answer_to_no_withdrawal_and_a_foreign_artifact(withdrawn):
 
 
 def redact(hospital, index, *, leaf=None):
-    leaf = hospital.journal._store.node(0, index) if leaf is None else leaf
-    hospital.journal.append([LogRedact(index=index, leaf=leaf, legal="gdpr17", authority=D)])
+    at = index if index < hospital.journal.size else 2
+    word = word_of_redaction(hospital.journal, at, index=index)
+    if leaf is not None:
+        word = msgspec.structs.replace(word, leaf=leaf)
+    hospital.journal.append([word])
 
 
 def suspected(root):

@@ -145,21 +145,24 @@ def grow(hospital):
     hospital.journal.append([base])
 
 
-def test_a14_an_entry_dated_later_than_it_was_seen(pair):
+def test_a14_an_entry_dated_later_than_it_was_seen(pair, tmp_path):
+    """One clock alone says nothing against a log: two saw it."""
     bern, graz = pair
-    acquaint(bern, graz)
+    ulm = Hospital(tmp_path, "ulm")
+    acquaint(bern, graz, ulm)
     now = bern.clock.now
     bern.clock.now += HOUR_MS
     grow(bern)
-    cosign(bern, {graz: now // 1_000})
+    cosign(bern, dict.fromkeys((graz, ulm), now // 1_000))
     assert not missed("a14", *closed(bern))
 
 
-def test_a14_an_entry_dated_back(pair):
-    """Graz cosigned an hour after the last entry; what follows says that it came before that."""
+def test_a14_an_entry_dated_back(pair, tmp_path):
+    """Both cosigned an hour after the last entry; what follows says that it came before that."""
     bern, graz = pair
-    acquaint(bern, graz)
-    cosign(bern, {graz: (bern.clock.now + HOUR_MS) // 1_000})
+    ulm = Hospital(tmp_path, "ulm")
+    acquaint(bern, graz, ulm)
+    cosign(bern, dict.fromkeys((graz, ulm), (bern.clock.now + HOUR_MS) // 1_000))
     (home,) = closed(bern)
     genuine(home)
     bern.reopen()

@@ -51,6 +51,8 @@ def homes(tmp_path_factory):
     """What three people do at their desks before anything runs."""
     root = tmp_path_factory.mktemp("homes")
     homes = {name: root / name for name in NAMES}
+    command = [sys.executable, EXAMPLES / "table.py"]
+    table = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     for (name, home), port in zip(homes.items(), free_ports(3), strict=True):
         task = ["--task", "task:build"] if name == "graz" else []
         listen = f"/ip4/127.0.0.1/tcp/{port}"
@@ -61,8 +63,7 @@ def homes(tmp_path_factory):
         if name == "graz":
             shutil.copy(EXAMPLES / "task.py", home)
         else:
-            with (home / "patients.csv").open("w") as file:
-                subprocess.run([sys.executable, EXAMPLES / "table.py"], stdout=file, check=True)
+            (home / "patients.csv").write_bytes(table)
             edit(home / "node.toml", "[task.options]\n", "[task.options]\n" + TABLE)
         edit(home / "node.toml", "rounds = 50\n", f"rounds = {ROUNDS}\npatience_s = 30\n")
     for home in homes.values():

@@ -35,7 +35,7 @@ def stop(fleet, name):
 
 @pytest.mark.slow
 def test_a_node_from_an_old_backup_refuses_to_sign_and_recovers_from_its_peers(tmp_path):
-    homes = make_homes(tmp_path, "abc", width=8, seconds=0.05, rounds=0, patience_s=2.0)
+    homes = make_homes(tmp_path, "abc", width=8, seconds=0.4, rounds=0, patience_s=2.0)
     home, backup = homes[VICTIM], tmp_path / "backup"
     with Fleet(homes) as fleet:
         fleet.until(lambda: published(home)[2:], "three artifacts")

@@ -1,15 +1,22 @@
-"""Where a model of six real daemons comes from, and what a liar changes in that is found."""
+"""A demo of six real daemons tells all, and stays up when asked, until it is stopped.
+
+Where a model of theirs comes from is complete, and what a liar changes in that is found.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections import Counter
 from fractions import Fraction
+from pathlib import Path
 
 import msgspec
 import pytest
-from commands import KONSIL, konsil
+from commands import KONSIL, konsil, shell
+from processes import processes_of, wait_until
 from rewriting import rewritten
 
 from konsil.node.paths import Home
@@ -106,19 +113,54 @@ def codes(data):
     return {finding["code"] for finding in data["findings"]}
 
 
-def demo(out):
-    """Six hospitals, one of them hostile, as people start them; their homes."""
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Six hospitals, one of them hostile, as people start them: the command that ended, where."""
+    out = tmp_path_factory.mktemp("demo") / "run"
     size = ("--hospitals", "5", "--byzantine", "1", "--rounds", "3", "--seed", "100")
-    done = subprocess.run(
-        [KONSIL, "demo", *size, "--out", out, "--json"], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return [out / one["name"] for one in json.loads(done.stdout)["data"]["hospitals"]]
+    command = [KONSIL, "demo", *size, "--out", out, "--json", "--keep-running"]
+    try:
+        yield out, subprocess.run(command, capture_output=True, text=True, timeout=300)
+    finally:
+        for pid in processes_of(out):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_the_ancestry_of_a_model_of_six_daemons_is_complete_and_cannot_be_edited(tmp_path):
-    homes = demo(tmp_path / "run")
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_a_run_tells_all_leaves_its_daemons_up_when_asked_and_they_stop(run):
+    out, done = run
+    assert done.returncode == 0, done.stderr
+    envelope = json.loads(done.stdout)
+    assert (envelope["schema"], envelope["ok"]) == ("konsil.demo/1", True)
+    data = envelope["data"]
+    names = [one["name"] for one in data["hospitals"]]
+    assert [line.split()[0] for line in done.stderr.splitlines()[:6]] == names
+    assert sum(one["byzantine"] for one in data["hospitals"]) == 1
+    for one in data["hospitals"]:
+        assert 0.3 < one["metric_local"] <= 1
+        assert 0.3 < one["metric_network"] <= 1
+        assert one["n_train"] > 5
+    assert data["artifacts"] == {"parameters": 18}
+    assert data["bytes_on_wire"] > 18 * 500
+    assert [one["name"] for one in data["ledgers"]] == names
+    assert all(one["verified"] for one in data["ledgers"])
+    assert Path(data["report"]).read_text().startswith("<!doctype html>")
+    assert data["out"] == str(out)
+
+    assert len(processes_of(out)) == 6
+    assert told("node", "status", out / names[0])["phase"] == "idle"
+    assert "konsil node stop" in done.stderr
+    for name in names:
+        assert shell("node", "stop", out / name).code == 0
+    wait_until(lambda: not processes_of(out), 20)
+
+
+@pytest.mark.slow
+def test_the_ancestry_of_a_model_of_six_daemons_is_complete_and_cannot_be_edited(run, tmp_path):
+    out, done = run
+    assert done.returncode == 0, done.stderr
+    homes = [out / one["name"] for one in json.loads(done.stdout)["data"]["hospitals"]]
     assert len(homes) == 6
     shares = {
         one["node_id"]: one["share"] for one in told("audit", "lineage", *homes)["contributors"]

@@ -143,8 +143,8 @@ def test_nobody_to_ask(home):
 @pytest.mark.parametrize(
     ("line", "out", "err"),
     [
-        (["config", "check", "{home}/node.toml"], 6, 0),
-        (["config", "check", "{home}/node.toml", "--json"], 6, 0),
+        (["config", "check", "{home}/node.toml", "--no-task"], 6, 0),
+        (["config", "check", "{home}/node.toml", "--no-task", "--json"], 6, 0),
         (["node", "status", "{home}"], 4, 4),
         (["frob"], 2, 2),
     ],

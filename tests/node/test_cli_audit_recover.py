@@ -293,6 +293,73 @@ def test_what_is_no_home_is_said(tmp_path, place):
     assert "there is no such home" in done.complaint
 
 
+# --- what stands in a file's place ----------------------------------------------------------------
+
+
+def spoiled(home):
+    """The mirror of a home, with one byte changed."""
+    path = mirror_of(home)
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def test_a_link_in_the_place_of_an_unfinished_file_leads_nowhere(home, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path = spoiled(home)
+    for name in (f"peers/{path.name}.tmp", "ledger/index.sqlite.tmp", "ledger/checkpoint.tmp"):
+        (home / name).symlink_to(victim)
+    code, value = recover(home)
+    assert code == 0
+    assert any(line.startswith(f"{path}: ") for line in value["data"]["done"])
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+    assert not list(home.rglob("*.tmp"))
+
+
+def test_a_dangling_link_as_the_lock_makes_nothing(home, tmp_path):
+    path = home / "ledger" / "LOCK"
+    path.unlink()
+    path.symlink_to(tmp_path / "made")
+    done = konsil("audit", "recover", home)
+    assert done.code == 6
+    assert str(path) in done.complaint
+    assert not (tmp_path / "made").exists()
+
+
+def test_nothing_is_taken_out_of_the_home(home, tmp_path):
+    spoiled(home)
+    before = files(home)
+    (tmp_path / "elsewhere").mkdir()
+    (home / "aside").symlink_to(tmp_path / "elsewhere")
+    done = konsil("audit", "recover", home)
+    assert done.code == 6
+    assert f"{home / 'aside'}: is not a folder" in done.complaint
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert files(home) == before
+
+
+@pytest.mark.parametrize("make", ["link", "dangling", "pipe"])
+def test_what_is_no_mirror_goes_aside_as_it_is(home, tmp_path, make):
+    path = mirror_of(home)
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    if make == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(elsewhere if make == "link" else tmp_path / "nowhere")
+    data = elsewhere.read_bytes()
+    code, value = recover(home)
+    moved = home / "aside" / path.name
+    assert (code, value["data"]["done"]) == (
+        0, [f"{path}: is not a regular file; moved to {moved}"],
+    )  # fmt: skip
+    assert moved.is_symlink() is (make != "pipe")
+    assert not os.path.lexists(path)
+    assert elsewhere.read_bytes() == data
+
+
 # --- stopped at every step ------------------------------------------------------------------------
 
 CALLS = (

@@ -35,6 +35,24 @@ def test_a_malformed_key_is_named(tmp_path, content):
         load_keys(tmp_path)
 
 
+@pytest.mark.parametrize("make", ["link", "pipe", "folder", "giant"])
+def test_what_is_no_key_file_is_named_and_never_waited_for(tmp_path, make):
+    create_keys(tmp_path)
+    path = tmp_path / "art.key"
+    kept = path.rename(tmp_path / "kept")
+    if make == "link":
+        path.symlink_to(kept)
+    elif make == "pipe":
+        os.mkfifo(path, 0o600)
+    elif make == "folder":
+        path.mkdir(0o700)
+    else:
+        path.touch(0o600)
+        os.truncate(path, 1 << 42)
+    with pytest.raises(ConfigError, match=r"art\.key: (is not a regular file|this is no key)"):
+        load_keys(tmp_path)
+
+
 def test_keys_are_never_overwritten(tmp_path):
     made = create_keys(tmp_path)
     with pytest.raises(ConfigError, match="already"):

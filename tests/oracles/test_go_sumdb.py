@@ -244,7 +244,7 @@ def test_an_exported_proof_holds_for_go(ask, ledger):
         (opened,) = ask({"op": "note", "note": signed, "vkeys": [vkey]})
         origin, size, root, _ = opened["text"].split("\n")
         assert origin == ledger.author.origin
-        (leaf,) = ask({"op": "leaf", "data": base64.b64decode(extra.removeprefix("extra "))})
+        (leaf,) = ask({"op": "entry", "data": base64.b64decode(extra.removeprefix("extra "))})
         question = {"op": "inclusion", "index": index, "size": int(size), "root": root}
         assert ask(question | {"leaf": leaf["hash"], "proof": hashes})[0]["ok"]
         assert not ask(question | {"leaf": root, "proof": hashes})[0]["ok"]

@@ -301,6 +301,43 @@ def test_the_quick_reader_accepts_nothing_that_the_careful_one_refuses(draw):
         assert quick == artifact_module._careful(bytes(data), DEFAULT_LIMITS)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("base", "A" * 64),
+        ("architecture", "0" * 63),
+        ("parents", ["g" * 64]),
+        ("charter", "0" * 65),
+        ("knowledge", ""),
+        ("knowledge", "0" * 32 + "_" * 32),
+        ("publisher", "A" * 32),
+        ("publisher", "a" * 31),
+        ("task", "two words"),
+        ("task", "x" * 129),
+        ("payload.digest", "F" * 64),
+        ("payload.chunk_root", " " * 64),
+        ("privacy.mechanism", "None"),
+    ],
+)
+def test_the_quick_reader_looks_at_every_text(field, value):
+    document = json.loads(statement(PLAIN))
+    group, _, name = field.rpartition(".")
+    place = document["predicate"][group] if group else document["predicate"]
+    assert name in place
+    place[name] = value
+    data = jcs.canonical(document)
+    assert artifact_module._quick(data, DEFAULT_LIMITS) is None
+    with pytest.raises(EncodingRefused):
+        read_statement(data)
+
+
+def test_the_quick_reader_looks_at_the_digest_of_the_subject():
+    document = json.loads(statement(PLAIN))
+    document["subject"][0]["digest"]["sha256"] = "F" * 64
+    with pytest.raises(EncodingRefused):
+        read_statement(jcs.canonical(document))
+
+
 def test_what_we_write_is_read_the_quick_way():
     assert artifact_module._quick(statement(PLAIN), DEFAULT_LIMITS) == _careful_statement(PLAIN)
     assert artifact_module._quick(statement(ARTIFACT), DEFAULT_LIMITS) is None

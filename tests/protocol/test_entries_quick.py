@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from bodies import BODIES
 
 from konsil.protocol import entries
-from konsil.protocol.errors import LocalProtocolError, RemoteError
-from konsil.protocol.learning_bodies import ModelBase
+from konsil.protocol.errors import RemoteError
+from konsil.protocol.learning_bodies import ModelBase, ModelTrain
+from konsil.protocol.limits import DEFAULT_LIMITS
 
 SALT = bytes(range(16))
 
@@ -45,20 +47,33 @@ def test_ordinary_entries_take_the_quick_way():
     assert len(quick) >= len(BODIES) - 3
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_a_group_is_what_its_entries_are(count):
-    bodies = BODIES[1:] * count
-    salts = [bytes([at % 256]) * 16 for at in range(len(bodies))]
-    group = entries.encode_group(bodies, index=3, time_ms=5, salts=salts, charter=bytes(32))
-    assert group == [
-        entries.encode(entries.entry(body, index=at, time_ms=5, salt=salt, charter=bytes(32)))
-        for at, (body, salt) in enumerate(zip(bodies, salts, strict=True), 3)
-    ]
+def test_many_are_read_as_each_alone():
+    dice = random.Random(3)
+    genuine = [encoded(body, at) for at, body in enumerate(BODIES * 3)]
+    damaged = [bytearray(data) for data in genuine]
+    for data in damaged[:: len(BODIES) - 1]:
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    for items in (genuine, [bytes(data) for data in damaged], [b"", *genuine, b"\x80"], []):
+        assert entries.quick_all(items) == [entries.quick(data) for data in items]
 
 
-@pytest.mark.parametrize("text", ["line\nbreak", "e\u0301", "x" * 1_025, "\u202e"])
-def test_a_group_is_refused_like_its_worst_entry(text):
-    good = ModelBase(model=bytes(32), source="seed", licence="", note="ok")
-    bad = ModelBase(model=bytes(32), source="seed", licence="", note=text)
-    with pytest.raises(LocalProtocolError):
-        entries.encode_group([good, bad], index=1, time_ms=5, salts=[SALT] * 2, charter=bytes(32))
+@pytest.mark.parametrize("moved", [1, 5, -1])
+def test_no_entry_may_end_where_its_neighbour_should(moved):
+    """Bytes that are in order only together are not in order."""
+    body = ModelTrain(
+        base=bytes(32), out=bytes(32), data=bytes(32), cohort=10, recipe=bytes(32),
+        code=bytes(32), env=bytes(32), round=1, privacy=None,
+    )  # fmt: skip
+    one, other = encoded(body, 7), encoded(body, 8)
+    both, cut = one + other, len(one) + moved
+    assert None not in entries.quick_all([one, other])
+    assert entries.quick_all([both[:cut], both[cut:]]) == [None, None]
+
+
+def test_many_are_held_to_the_same_limits():
+    text = encoded(ModelBase(model=bytes(32), source="s" * 40, licence="", note=""))
+    short = msgspec.structs.replace(DEFAULT_LIMITS, text_bytes=39)
+    small = msgspec.structs.replace(DEFAULT_LIMITS, entry_bytes=len(text) - 1)
+    assert None not in entries.quick_all([text, text])
+    for limits in (short, small):
+        assert entries.quick_all([text, text], limits=limits) == [None, None]

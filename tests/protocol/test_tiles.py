@@ -144,3 +144,24 @@ def test_behind_many_withheld_bodies_only_what_can_be_a_frame_is_looked_at():
     data = Looked(FRAMES[0] + (b"\0\0" + b"x" * 32) * count + b"\0\5ab")
     assert tiles.read_tail(data).torn
     assert data.times < 5 * count + 0x10000
+
+
+class Copied(bytes):
+    """Bytes that count how often all of them are copied."""
+
+    count = 0
+
+    def rstrip(self, *what):
+        type(self).count += 1
+        return super().rstrip(*what)
+
+
+def test_pruned_frames_are_read_without_copying_the_file_for_each():
+    """The last byte is a zero, as it is in one hash out of 256."""
+    gone = tiles.frame(b"", bytes([1]) * 32)
+    for number in (10, 1_000):
+        Copied.count = 0
+        last = tiles.frame(b"", bytes([1]) * 31 + b"\0")
+        found = tiles.read_tail(Copied(gone * number + last))
+        assert (len(found.frames), found.torn) == (number + 1, False)
+        assert Copied.count <= 1

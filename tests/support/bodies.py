@@ -109,6 +109,8 @@ BODIES = [
     PeerExposed(node=NODE, kind="fork", evidence=D),
     PeerSuspect(node=NODE, kind="consistency", evidence=None),
     PeerClear(node=NODE, kind="consistency", evidence=None),
-    LogRedact(index=2, leaf=D, legal="gdpr17", authority=D),
+    LogRedact(
+        index=2, leaf=D, front=D, kind="human.override", written_ms=9, legal="gdpr17", authority=D
+    ),
     AuditRun(scope="own", from_size=0, to_size=3, result=0, report=D),
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from konsil.protocol import (
     entries,
     envelope,
     genesis,
+    leaves,
     merkle,
     note,
     records,
@@ -42,9 +43,9 @@ from konsil.protocol.learning_bodies import (
     Part,
     TrustUpdate,
 )
-from konsil.protocol.node_bodies import KeyRotate, key_change
+from konsil.protocol.node_bodies import KeyRotate, LogRedact, key_change
 from konsil.protocol.office_bodies import CharterAdopt
-from konsil.trust import evidence, integrate, score, weights
+from konsil.trust import evidence, integrate, medians, score, weights
 from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.report import Report
@@ -235,8 +236,8 @@ class Hospital:
         reaches = [unit + 1_000 * at for at in range(len(arrived))]
         gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
         trusts = [score.trust(one) for one in scores]
-        tau, rho = evidence.bounds(reaches, reaches, unit, trusts)
-        scales = evidence.gain_scales(gains, [0] * len(gains), trusts)
+        tau, rho = medians.bounds_of(reaches, reaches, unit, trusts)
+        scales = medians.gain_scales_of(gains, [0] * len(gains), trusts)
         measured = (
             EvidenceRecord(
                 node=sent.publisher,
@@ -484,6 +485,17 @@ def adopt(hospital, rules, *signers):
     hospital.close()
     hospital.reopen()
     return digest
+
+
+def word_of_redaction(journal, at, **changes):
+    """The `log.redact` of an entry that is still here, changed at will."""
+    data = journal._store.entry(at)
+    frame = entries.peek(data)
+    word = LogRedact(
+        index=at, leaf=merkle.leaf_hash(data), front=leaves.front_hash(data), kind=frame.t,
+        written_ms=frame.ts, legal="gdpr17", authority=bytes(32),
+    )  # fmt: skip
+    return msgspec.structs.replace(word, **changes)
 
 
 def prune(home, *indices):

@@ -28,7 +28,7 @@ class Network:
 
     def __init__(
         self, root, nursery, names, *, edges=None, options=None, rounds=5, outbound=(),
-        factory="x:y", seed=0, patience_s=2.0, vouch_wait_s=0.5,
+        factory="x:y", factories=None, seed=0, patience_s=2.0, start_wait_s=5.0, vouch_wait_s=0.5,
     ):  # fmt: skip
         self.fabric = MemoryFabric()
         self.root, self.nursery, self.rounds = root, nursery, rounds
@@ -45,10 +45,12 @@ class Network:
         for i, name in enumerate(names):
             own = (options or {}).get(name, {"target": 1.7**i})
             text = node_toml(
-                members[name], "c", factory, members[name].addresses, own,
+                members[name], "c", (factories or {}).get(name, factory), members[name].addresses,
+                own,
                 members=list(members.values()), edges=edges,
                 training={
-                    "rounds": rounds, "patience_s": patience_s, "start_wait_s": 5.0, "seed": seed,
+                    "rounds": rounds, "patience_s": patience_s, "start_wait_s": start_wait_s,
+                    "seed": seed,
                 },
             )  # fmt: skip
             # A node that starts alone in a test does not wait for anybody to vouch for it.

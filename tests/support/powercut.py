@@ -243,7 +243,8 @@ class Disk:
     def _open(self, path, flags, mode=0o777, *, dir_fd=None):
         handle = self._real["open"](path, flags, mode, dir_fd=dir_fd)
         place = self._place(path)
-        if place is None:
+        reads = flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_DIRECTORY
+        if place is None or reads:
             self._handles.pop(handle, None)
             return handle
         if place not in self._ids:

@@ -29,7 +29,7 @@ from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records, tensors
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import TaskError
-from konsil.trust import evidence, integrate, score, weights
+from konsil.trust import evidence, integrate, medians, score, weights
 from konsil.trust.fixed import to_e9
 
 
@@ -102,8 +102,8 @@ class ScriptedTrainer:
         trusts = [
             score.trust(score.Score(r_e9=one.r_e9, s_e9=one.s_e9)) for one in request.candidates
         ]
-        tau, rho = evidence.bounds(distances, reaches, own, trusts)
-        scales = evidence.gain_scales([0] * len(others), [0] * len(others), trusts)
+        tau, rho = medians.bounds_of(distances, reaches, own, trusts)
+        scales = medians.gain_scales_of([0] * len(others), [0] * len(others), trusts)
         found = []
         for candidate, distance, reach in zip(request.candidates, distances, reaches, strict=True):
             found.append(

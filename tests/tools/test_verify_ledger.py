@@ -20,6 +20,7 @@ import sys
 import tokenize
 from pathlib import Path
 
+import msgspec
 import pytest
 from bodies import CHANGE
 from commands import konsil
@@ -39,7 +40,9 @@ from ledgers import (
     train_of,
     two,
     vouched,
+    word_of_redaction,
 )
+from vouched import cosign
 
 from konsil.protocol import checkpoint as heads
 from konsil.protocol import cosignature, fork, merkle
@@ -99,6 +102,30 @@ def test_it_runs_where_konsil_is_not(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "not judged here: trust evidence" in done.stdout
     assert done.stdout.endswith("verified\n")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_an_output_that_takes_nothing_is_told_in_one_line(tmp_path, options):
+    (home,) = [one.home for one in consortium(tmp_path, "bern", rounds=1)]
+    command = [sys.executable, TOOL, home, *options]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 6
+    (line,) = done.stderr.decode().splitlines()
+    assert line == "standard output: No space left on device"
+
+
+def test_that_nobody_listens_changes_no_verdict(tmp_path):
+    homes = [one.home for one in consortium(tmp_path, "bern", rounds=1)]
+    for code in (0, 3):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [sys.executable, TOOL, *homes], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (code, b"")
+        (homes[0] / "ledger" / "stray").touch()
 
 
 def code_tokens(text):
@@ -815,6 +842,53 @@ def test_a_revocation_reaches_no_key_before_it_and_whoever_received_did_no_wrong
     assert len(report.findings) == 2, "one artifact, in two ledgers"
 
 
+class Looked(list):
+    """A list that counts how many of its items anybody asked for."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.count = 0
+
+    def __getitem__(self, at):
+        found = super().__getitem__(at)
+        self.count += len(found) if isinstance(at, slice) else 1
+        return found
+
+    def __iter__(self):
+        for item in super().__iter__():
+            self.count += 1
+            yield item
+
+
+def test_what_was_lost_before_a_finding_is_told_without_looking_through_the_log(tmp_path):
+    bern = Hospital(tmp_path, "bern")
+    bern.journal.append([ModelBase(model=sha256(b"m"), source="", licence="", note="")] * 700)
+    bern.close()
+    verdict = second.Verdict()
+    home = second.Home(bern.home, verdict)
+    assert not home.holes(699)
+    assert not home.doubtful()
+    (bern.home / "ledger" / "tile" / "entries" / "001").unlink()
+    home = second.Home(bern.home, verdict)
+    home.log.slots = Looked(home.log.slots)
+    size = len(home.log.slots)
+    assert [home.holes(at) for at in range(size)] == [at >= 256 for at in range(size)]
+    assert [home.doubtful(at) for at in range(size)] == [at >= 256 for at in range(size)]
+    assert home.doubtful()
+    assert home.log.slots.count == 0
+
+
+def test_a_stop_before_the_checkpoint_of_a_revocation_is_no_fault(tmp_path):
+    bern, graz = two(tmp_path)
+    acquaint(bern, graz)
+    cosign(bern, {graz: bern.clock.now // 1_000})
+    old = bern.keys["log"]
+    change_key(bern, KeyRevoke, "log", good=1)
+    assert agreed([bern.home]) == (0, set())
+    sign_again(bern, old)
+    assert agreed([bern.home]) == (3, {"checkpoint.corrupt"})
+
+
 def test_after_a_change_of_the_log_key_the_old_one_signs_nothing(tmp_path):
     bern, _ = two(tmp_path)
     new = SigningKey.from_seed(bytes([7]) * 32)
@@ -881,9 +955,10 @@ def test_a_pruned_body_must_be_explained(tmp_path, explained, expected):
     appended(bern, "privacy.spend", dict.fromkeys(
         ("eps_micro", "delta_e12", "rho_e9", "sampling_e9", "steps", "cumulative_micro"), 0
     ) | {"dataset": A, "mechanism": "gaussian"})  # fmt: skip
-    leaf = second.leaf_of(frames(tail_of(bern.home))[2])
-    body = {"index": 2, "leaf": leaf if explained else A, "legal": "gdpr17", "authority": A}
-    appended(bern, "log.redact", body)
+    leaf = {} if explained else {"leaf": A}
+    appended(bern, "log.redact", msgspec.to_builtins(
+        word_of_redaction(bern.journal, 2, **leaf), builtin_types=(bytes,)
+    ))  # fmt: skip
     bern.close()
     pruned(bern.home, 2)
     assert ours([bern.home]) == expected

@@ -386,11 +386,11 @@ def test_copies_whose_entries_cannot_be_read_again_are_no_proof_of_agreement(tmp
     shutil.copytree(bern.home, clone)
     real = others.cross_check
 
-    def damaged(homes):
+    def damaged(*arguments):
         for folder in ("entries", "0"):
             for path in (bern.home / "ledger" / "tile" / folder).iterdir():
                 path.unlink()
-        return real(homes)
+        return real(*arguments)
 
     monkeypatch.setattr(audit, "cross_check", damaged)
     found = verify_homes([bern.home, clone, graz.home])
@@ -400,9 +400,11 @@ def test_copies_whose_entries_cannot_be_read_again_are_no_proof_of_agreement(tmp
 def test_a_blob_may_disappear_but_not_be_unreadable(tmp_path, monkeypatch):
     findings = Findings("bern")
     store = Blobs(findings)
-    assert store.add(tmp_path, {sha256(b"x"): tmp_path / "gone"}, 9) == 0
+    name = sha256(b"x").hex()
+    assert store.add(tmp_path, [sha256(b"x")], 9) == 0
     assert findings.found == []
-    assert store.add(tmp_path, {sha256(b"x"): tmp_path}, 9) == 0
+    (tmp_path / "sha256" / name[:2] / name).mkdir(parents=True)
+    assert store.add(tmp_path, [sha256(b"x")], 9) == 0
     assert [found.code for found in findings.found] == ["layout.stray"]
 
     def refused(*_):
@@ -410,7 +412,7 @@ def test_a_blob_may_disappear_but_not_be_unreadable(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(StorageError):
-        store.add(tmp_path, {sha256(b"x"): tmp_path / "x"}, 9)
+        store.add(tmp_path, [sha256(b"x")], 9)
 
 
 def test_a_ledger_that_cannot_be_listed_is_a_storage_error(tmp_path):

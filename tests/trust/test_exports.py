@@ -31,8 +31,9 @@ from konsil.protocol.learning_bodies import ArtifactReceive, ModelBase
 from konsil.protocol.office_bodies import InferenceBatch
 from konsil.trust.exports import cyclonedx, envelopes, fhir, intoto, names, openssf, prov
 from konsil.trust.exports.tlog_proof import to_tlog_proof
-from konsil.trust.lineage import Lineage, Source, Step, read_lineage
+from konsil.trust.lineage import Lineage, read_lineage
 from konsil.trust.reading import read_ledger
+from konsil.trust.steps import Source, Step
 
 LINEAGE_FORMATS = ("prov", "cyclonedx", "fhir")
 

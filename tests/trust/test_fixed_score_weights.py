@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,19 @@ evidence = st.integers(0, 60 * UNIT_E9)
 @given(st.integers(-8 * UNIT_E9, 8 * UNIT_E9))
 def test_normal_cdf_agrees_with_the_library(x):
     wanted = statistics.NormalDist().cdf(x / 1e9)
-    assert abs(fixed.normal_cdf(x) - wanted * 1e9) <= 0.51
+    assert abs(fixed.normal_cdf(x) - wanted * 1e9) <= 500
+
+
+@given(st.integers(-7 * 256, 7 * 256))
+def test_normal_cdf_is_exact_at_the_places_of_its_table(place):
+    wanted = statistics.NormalDist().cdf(place / 256)
+    x = place * UNIT_E9 // 256
+    assert abs(fixed.normal_cdf(x) - wanted * 1e9) <= 2
+
+
+@given(st.integers(-8 * UNIT_E9, 8 * UNIT_E9), st.integers(0, 10**7))
+def test_normal_cdf_never_falls(x, more):
+    assert fixed.normal_cdf(x) <= fixed.normal_cdf(x + more)
 
 
 def test_normal_cdf_at_the_tails():
@@ -30,9 +43,32 @@ def test_normal_cdf_at_the_tails():
     assert fixed.normal_cdf(-6 * UNIT_E9) == 1
 
 
-@given(st.integers(-6 * UNIT_E9, 6 * UNIT_E9))
+@given(st.integers(-8 * UNIT_E9, 8 * UNIT_E9))
 def test_normal_cdf_is_symmetric(x):
-    assert abs(fixed.normal_cdf(x) + fixed.normal_cdf(-x) - UNIT_E9) <= 1
+    assert fixed.normal_cdf(x) + fixed.normal_cdf(-x) == UNIT_E9
+
+
+amounts = st.integers(-CEILING_E9, CEILING_E9)
+
+
+@given(amounts, st.integers(1, 2 * CEILING_E9))
+def test_a_ratio_is_the_nearest_integer_or_saturates(numerator, denominator):
+    exact = (2 * numerator * UNIT_E9 + denominator) // (2 * denominator)
+    assert fixed.ratio(numerator, denominator) == max(-CEILING_E9, min(CEILING_E9, exact))
+    size = abs(numerator)
+    if size <= denominator:
+        assert fixed.part(size, denominator) == size * UNIT_E9 // denominator
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(amounts, st.integers(1, 2 * CEILING_E9)), min_size=1, max_size=9))
+def test_arrays_are_carried_by_the_same_arithmetic(pairs):
+    one, other = (np.array(column) for column in zip(*pairs, strict=True))
+    for place, (a, b) in enumerate(pairs):
+        assert fixed.ratio(one, other)[place] == fixed.ratio(a, b)
+        assert fixed.normal_cdf(one)[place] == fixed.normal_cdf(a)
+        assert fixed.lesser(one, other)[place] == min(a, b)
+        assert fixed.greater(one, other)[place] == max(a, b)
 
 
 def test_measurements_are_quantised():
@@ -43,6 +79,10 @@ def test_measurements_are_quantised():
     assert fixed.to_e9(-1e30) == -CEILING_E9
     with pytest.raises(LocalProtocolError, match="NaN"):
         fixed.to_e9(math.nan)
+    many = [1.5e-9, 2.5e-9, -0.1, math.inf, -1e30]
+    assert fixed.many_to_e9(np.array(many)).tolist() == [fixed.to_e9(one) for one in many]
+    with pytest.raises(LocalProtocolError, match="NaN"):
+        fixed.many_to_e9(np.array([math.nan]))
 
 
 @given(st.lists(fractions, min_size=1, max_size=6))

@@ -8,6 +8,7 @@ import shutil
 from fractions import Fraction
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ from konsil.protocol.errors import IncompleteError, UsageError, VerificationErro
 from konsil.protocol.fields import UNIT_E9
 from konsil.trust import lineage_views as views
 from konsil.trust.exact import decimal
-from konsil.trust.lineage import Lineage, Source, Step, read_lineage
+from konsil.trust.lineage import Lineage, read_lineage
+from konsil.trust.steps import Source, Step
 
 E9 = UNIT_E9
 
@@ -343,6 +345,16 @@ def test_words_of_others_stay_on_their_line():
     assert len(dot.splitlines()) == 5
     assert dot.count('"') == 4
     ElementTree.fromstring(views.to_svg(told, name("m")))
+
+
+@pytest.mark.parametrize("source", ["evil\\", 'a"b', '\\"', "two\nlines", "\\n"])
+def test_what_a_hospital_wrote_ends_no_label(source):
+    told = lineage_of(msgspec.structs.replace(step("base", "base"), note=source))
+    (label,) = [line for line in views.to_dot(told, name("base")).splitlines() if "label" in line]
+    within = label.partition('label="')[2].removesuffix('"];')
+    assert '"' not in within.replace('\\"', "")
+    body = within.replace("\\\\", "")
+    assert body.count("\\") == body.count("\\n") == 1, "the one line end is ours"
 
 
 def test_dot_has_every_step_and_edge(told):

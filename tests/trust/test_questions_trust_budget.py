@@ -151,7 +151,7 @@ def test_nothing_spent_says_so(tmp_path):
     told = gather([bern.home, graz.home])
     assert budget(told) == ()
     assert "nothing was spent" in budget_views.to_lines(told, ())[0]
-    assert budget_views.to_data(told, ()) == {"spent": False, "datasets": []}
+    assert budget_views.to_data(told, ()) == {"spent": False, "redacted": 0, "datasets": []}
     with pytest.raises(IncompleteError, match="data set ab"):
         budget(told, "ab")
 

@@ -15,7 +15,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import TEMPORARY, storage_error, sync_folder, write_all
+from konsil.node.store.durable import TEMPORARY, begin, storage_error, sync_folder, write_all
+from konsil.node.store.reading import opened
 from konsil.protocol import p256
 from konsil.protocol.errors import ConfigError, LocalProtocolError, StorageError
 from konsil.protocol.identity import RECOVERY, ROLES, SEED_BYTES, KeySet, SigningKey
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.protocol.identity import VerifyKey
+
+_MAX_BYTES = 1_024
+"""No key file is as long."""
 
 P256 = "p256"
 """The role of the key for OpenSSF model signing, which a node may have beside its five."""
@@ -133,7 +137,7 @@ def load_p256(folder: Path) -> bytes:
 
 
 def _write_once(path: Path, seed: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    handle = begin(path, 0o600)
     try:
         write_all(handle, seed.hex().encode() + b"\n", 0)
         os.fsync(handle)
@@ -143,12 +147,16 @@ def _write_once(path: Path, seed: bytes) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        text = path.read_bytes()
+        file, _ = opened(path)
+        with file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read(_MAX_BYTES)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: the key is missing", hint="restore it from your backup"
         ) from error
+    except StorageError as error:
+        raise ConfigError(error.message, hint="name the key's own file, not a link") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if mode & 0o077:

@@ -11,7 +11,9 @@ A manifest says what was trained on in buckets only. Absent means unknown, never
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Annotated, Literal
+from contextlib import suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -44,10 +46,12 @@ COHORT_BUCKETS = (
     100_000, 200_000, 500_000, 1_000_000,
 )  # fmt: skip
 """Lower edges of the buckets in which rows are counted."""
+_BUCKETS = frozenset(COHORT_BUCKETS)
 
 Kind = Literal["parameters", "data_vector", "logits", "prototypes", "weak_labels"]
 Count = Annotated[int, Meta(ge=0, le=jcs.INT_MAX)]
 Label = Annotated[str, Meta(min_length=1, max_length=256)]
+Mechanism = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*\Z")]
 Identifier = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+\Z")]
 
 
@@ -62,7 +66,7 @@ def bucket(n: int) -> int:
     return COHORT_BUCKETS[bisect_right(COHORT_BUCKETS, n) - 1]
 
 
-class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """The bytes of an artifact: their digest, their size, and the root over their chunks."""
 
     digest: HexField
@@ -72,14 +76,16 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     chunk_root: HexField
 
 
-class ClassCoverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ClassCoverage(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False
+):
     """A class that was seen, and the lower edge of the bucket of its rows."""
 
     name: Label
     rows: Count
 
 
-class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """What the artifact knows about: rows in buckets, classes, and what nobody looked at.
 
     `tensors` names the tensors that the artifact speaks for; empty means all of them.
@@ -91,19 +97,19 @@ class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tensors: tuple[Label, ...]
 
 
-class PrivacySpent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PrivacySpent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """What releasing the artifact cost: epsilon in 1e-6, delta in 1e-12, per `unit`.
 
     The mechanism `none` promises nothing, so it has the unit `none` and no figures.
     """
 
-    mechanism: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*\Z")]
+    mechanism: Mechanism
     unit: Literal["none", "record", "patient"]
     epsilon_micro: Count
     delta_e12: Annotated[int, Meta(ge=0, le=10**12)]
 
 
-class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """The manifest: who publishes what, made from what, with which payload.
 
     `sequence` counts the publisher's artifacts of this kind from 1; `base` is the digest of
@@ -125,30 +131,85 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     knowledge: HexField | None
 
 
-class _SubjectDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _SubjectDigest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False
+):
     sha256: HexField
 
 
-class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     name: str
     digest: _SubjectDigest
 
 
+_S = TypeVar("_S")
+_A = TypeVar("_A")
+
+
 class _Statement(
     msgspec.Struct,
+    Generic[_S, _A],
     frozen=True,
     forbid_unknown_fields=True,
     kw_only=True,
     rename={"type": "_type", "predicate_type": "predicateType"},
 ):
     type: str
-    subject: tuple[_Subject, ...]
+    subject: tuple[_S, ...]
     predicate_type: str
-    predicate: Artifact
+    predicate: _A
 
 
-_DECODER = msgspec.json.Decoder(_Statement, strict=True)
+_Word = Annotated[str, Meta(max_length=128)]
+
+
+# The quick way decodes into these: the same fields, but the texts that a pattern describes are
+# any texts. It looks at them itself, for each pattern costs as much as all the rest of a field.
+class _BareDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    sha256: str
+
+
+class _BareSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    name: str
+    digest: _BareDigest
+
+
+class _BarePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    digest: str
+    size: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
+    format: Literal["safetensors"]
+    chunk_bytes: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
+    chunk_root: str
+
+
+class _BarePrivacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    mechanism: _Word
+    unit: Literal["none", "record", "patient"]
+    epsilon_micro: Count
+    delta_e12: Annotated[int, Meta(ge=0, le=10**12)]
+
+
+class _Bare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    kind: Kind
+    publisher: _Word
+    sequence: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
+    round: Count
+    task: _Word
+    base: str
+    architecture: str
+    parents: tuple[str, ...]
+    payload: _BarePayload
+    coverage: Coverage
+    privacy: _BarePrivacy
+    charter: str
+    knowledge: str | None
+
+
+_Full: TypeAlias = _Statement[_Subject, Artifact]
+_Bared: TypeAlias = _Statement[_BareSubject, _Bare]
+_DECODER = msgspec.json.Decoder(_Bared, strict=True)
 _ENCODER = msgspec.json.Encoder(order="sorted")
+_HEX, _HEX_DIGITS = b"0123456789abcdef", 64
 
 
 def statement(artifact: Artifact) -> bytes:
@@ -158,11 +219,12 @@ def statement(artifact: Artifact) -> bytes:
     """
     subject = _Subject(name=SUBJECT_NAME, digest=_SubjectDigest(sha256=artifact.payload.digest))
     document = _Statement(
-        type=STATEMENT_TYPE,
-        subject=(subject,),
-        predicate_type=PREDICATE_TYPE,
-        predicate=artifact,
+        type=STATEMENT_TYPE, subject=(subject,), predicate_type=PREDICATE_TYPE, predicate=artifact
     )
+    with suppress(EncodingRefused, LimitExceeded, ManifestRefused, TypeError, ValueError):
+        data = _ENCODER.encode(document)
+        if read_statement(data) == artifact:
+            return data  # only canonical bytes are read
     data = jcs.canonical(msgspec.to_builtins(document))
     try:
         read_statement(data)
@@ -185,16 +247,16 @@ def read_statement(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Artifact:
     return document.predicate
 
 
-def _careful(data: bytes, limits: Limits) -> _Statement:
+def _careful(data: bytes, limits: Limits) -> _Full:
     """The statement in canonical JSON; names what is wrong with any other."""
     value = jcs.parse(data, limits=limits, max_bytes=limits.envelope_bytes)
     try:
-        return msgspec.convert(value, _Statement, strict=True)
+        return msgspec.convert(value, _Full, strict=True)
     except msgspec.ValidationError as fault:
         raise EncodingRefused(str(fault)) from None
 
 
-def _quick(data: bytes, limits: Limits) -> _Statement | None:
+def _quick(data: bytes, limits: Limits) -> _Full | None:
     """The same some ten times faster, or None where only the careful way can tell.
 
     Plain ASCII without escapes has one order of names and no text to object to; every integer
@@ -207,7 +269,72 @@ def _quick(data: bytes, limits: Limits) -> _Statement | None:
         document = _DECODER.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return document if _ENCODER.encode(document) == data else None
+    if _ENCODER.encode(document) != data or not _are_digests(document):
+        return None
+    bare = document.predicate
+    if not _are_words(bare.publisher, bare.task, bare.privacy.mechanism):
+        return None
+    return _Statement(
+        type=document.type,
+        subject=tuple(
+            _Subject(name=one.name, digest=_SubjectDigest(sha256=one.digest.sha256))
+            for one in document.subject
+        ),
+        predicate_type=document.predicate_type,
+        predicate=_whole(bare),
+    )
+
+
+def _are_digests(document: _Bared) -> bool:
+    """Whether all digests are what `HexField` asks for: one look instead of many."""
+    bare = document.predicate
+    digests = [bare.base, bare.architecture, bare.charter, *bare.parents]
+    digests += [bare.payload.digest, bare.payload.chunk_root]
+    digests += [one.digest.sha256 for one in document.subject]
+    if bare.knowledge is not None:
+        digests.append(bare.knowledge)
+    digits = "".join(digests).encode()
+    return {*map(len, digests)} == {_HEX_DIGITS} and not digits.translate(None, _HEX)
+
+
+@lru_cache(maxsize=256)
+def _are_words(*words: str) -> bool:
+    """Whether publisher, task and mechanism are what their fields ask for: they seldom change."""
+    try:
+        msgspec.convert(words, tuple[NodeField, Identifier, Mechanism], strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _whole(bare: _Bare) -> Artifact:
+    payload, privacy = bare.payload, bare.privacy
+    return Artifact(
+        kind=bare.kind,
+        publisher=bare.publisher,
+        sequence=bare.sequence,
+        round=bare.round,
+        task=bare.task,
+        base=bare.base,
+        architecture=bare.architecture,
+        parents=bare.parents,
+        payload=Payload(
+            digest=payload.digest,
+            size=payload.size,
+            format=payload.format,
+            chunk_bytes=payload.chunk_bytes,
+            chunk_root=payload.chunk_root,
+        ),
+        coverage=bare.coverage,
+        privacy=PrivacySpent(
+            mechanism=privacy.mechanism,
+            unit=privacy.unit,
+            epsilon_micro=privacy.epsilon_micro,
+            delta_e12=privacy.delta_e12,
+        ),
+        charter=bare.charter,
+        knowledge=bare.knowledge,
+    )
 
 
 def seal(artifact: Artifact, key: SigningKey) -> Envelope:
@@ -224,7 +351,7 @@ def open_sealed(envelope: Envelope, key: VerifyKey, *, limits: Limits = DEFAULT_
     return read_statement(dsse.verify(envelope, key, payload_type=PAYLOAD_TYPE), limits=limits)
 
 
-def _check_frame(document: _Statement) -> None:
+def _check_frame(document: _Full) -> None:
     if document.type != STATEMENT_TYPE:
         raise ManifestRefused(f"a statement of type {document.type!r}")
     if document.predicate_type != PREDICATE_TYPE:
@@ -257,10 +384,10 @@ def _check_sense(artifact: Artifact) -> None:
         (names, "a class"),
         (coverage.tensors, "a tensor"),
     ):
-        if len(set(found)) != len(found):
+        if len(found) > 1 and len(set(found)) != len(found):
             raise ManifestRefused(f"{what} is named twice")
-    for rows in (coverage.rows, *(item.rows for item in coverage.classes)):
-        if rows not in COHORT_BUCKETS:
+    for rows in [coverage.rows, *(item.rows for item in coverage.classes)]:
+        if rows not in _BUCKETS:
             raise ManifestRefused(f"{rows} rows are not the lower edge of a bucket")
     if artifact.payload.digest in artifact.parents:
         raise ManifestRefused("the payload is its own parent")

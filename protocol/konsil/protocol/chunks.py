@@ -29,4 +29,4 @@ def chunk_root(digests: Sequence[Digest]) -> Digest:
     for position, digest in enumerate(digests):
         if len(digest) != DIGEST_BYTES:
             raise ManifestRefused(f"chunk digest {position} has {len(digest)} bytes; wanted 32")
-    return merkle.root_of([merkle.leaf_hash(digest) for digest in digests])
+    return merkle.root_of([merkle.record_hash(digest) for digest in digests])

@@ -9,12 +9,14 @@ refuses a type that is not in `TYPES`; a reader counts it as opaque (`peek`).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar, cast
 
 import msgspec
 
 from konsil.protocol import cmp1
+from konsil.protocol.batches import longest_text
 from konsil.protocol.errors import EncodingRefused, LocalProtocolError
 from konsil.protocol.fields import UNIT_E9, Count
 from konsil.protocol.identity import ROLES
@@ -65,7 +67,6 @@ if TYPE_CHECKING:
 NO_CHARTER = bytes(32)
 """The charter digest before a member list exists."""
 SALT_BYTES = 16
-
 
 Body = (
     NodeGenesis
@@ -141,7 +142,6 @@ TYPES: Mapping[str, type[Body]] = MappingProxyType(
 """The closed list: type word to body. A later version of the format only adds rows."""
 
 _PLANS = MappingProxyType({word: plan(body) for word, body in TYPES.items()})
-_NO_PLAN = plan(object)
 _WORDS: Mapping[type[Body], str] = MappingProxyType({body: word for word, body in TYPES.items()})
 
 
@@ -157,10 +157,15 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     v: Literal[1]
 
 
-class _Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A frame whose body is not read yet; nothing says that the bytes are canonical."""
+_B = TypeVar("_B")
 
-    b: msgspec.Raw
+
+class _Typed(
+    msgspec.Struct, Generic[_B], frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False
+):
+    """A frame with a body of one type; nothing says that the bytes are canonical."""
+
+    b: _B
     c: DigestField
     n: Count
     s: SaltField
@@ -169,10 +174,18 @@ class _Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     v: Literal[1]
 
 
-_FRAMES = msgspec.msgpack.Decoder(_Opened)
+class _Way(msgspec.Struct, frozen=True):
+    """How entries of one type are read the quick way."""
+
+    word: str
+    decoder: msgspec.msgpack.Decoder[_Typed[Body]]
+    together: msgspec.msgpack.Decoder[list[_Typed[Body]]]
+    depth: int
+    longest: int
+    """The most bytes of a text in the body, or far more than any limit."""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry with its typed body; see the module for the letters."""
 
     b: Body
@@ -206,7 +219,10 @@ def encode(item: Entry, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     data = _quickly_encoded(item, limits)
     if data is not None:
         return data
-    plain = msgspec.to_builtins(item, builtin_types=(bytes,))
+    try:
+        plain = msgspec.to_builtins(item, builtin_types=(bytes,))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LocalProtocolError(f"cannot write a {item.t} entry: {error}") from None
     data = cmp1.encode(plain)
     if len(data) > limits.entry_bytes:
         raise LocalProtocolError(f"a {item.t} entry of {len(data)} bytes is too large")
@@ -221,62 +237,8 @@ def encode(item: Entry, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
     return data
 
 
-def encode_group(
-    bodies: Sequence[Body],
-    *,
-    index: int,
-    time_ms: int,
-    salts: Sequence[bytes],
-    charter: bytes,
-    limits: Limits = DEFAULT_LIMITS,
-) -> list[bytes]:
-    """The canonical bytes of neighbouring entries of one moment, the first at `index`.
-
-    The same as `encode` of each, and raises the same; a group costs less than its entries.
-    """
-    words = [type_of(body) for body in bodies]
-    quickly = _quick_group(words, bodies, (index, time_ms, charter), salts, limits)
-    return quickly or [
-        encode(entry(body, index=at, time_ms=time_ms, salt=salt, charter=charter), limits=limits)
-        for at, (body, salt) in enumerate(zip(bodies, salts, strict=True), index)
-    ]
-
-
-def _quick_group(
-    words: Sequence[str],
-    bodies: Sequence[Body],
-    frame: tuple[int, int, bytes],
-    salts: Sequence[bytes],
-    limits: Limits,
-) -> list[bytes] | None:
-    """The group when all of it surely keeps every rule; None where `encode` must look."""
-    start, time_ms, charter = frame
-    write, raw = ENCODER.encode, msgspec.Raw
-    found: list[bytes] = []
-    read: list[Body] = []
-    try:
-        for at, (word, body, salt) in enumerate(zip(words, bodies, salts, strict=True), start):
-            decoder, depth = _PLANS[word]
-            data = write(body)
-            read.append(decoder.decode(data))
-            if depth >= limits.depth:
-                return None
-            item = _Opened(b=raw(data), c=charter, n=at, s=salt, t=word, ts=time_ms, v=1)
-            found.append(write(item))
-        _FRAMES.decode(found[0])
-        _FRAMES.decode(found[-1])
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):
-        return None
-    bound = min(limits.entry_bytes, limits.items)
-    fits = max(map(len, found)) <= bound and {*map(len, salts)} == {SALT_BYTES}
-    ruled = [body for body in bodies if isinstance(body, _RULED)]
-    if not fits or any(map(fault_of, ruled)) or not is_plain(read, limits):
-        return None
-    return found
-
-
-_RULED = (NodeGenesis, ArtifactIntegrate, NodeBoot)
-"""Bodies that have a rule beyond their schema."""
+RULED = frozenset({NodeGenesis, ArtifactIntegrate, NodeBoot})
+"""The types of the bodies that have a rule beyond their schema."""
 
 
 def fault_of(body: Body) -> str:
@@ -330,10 +292,86 @@ def quick(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Entry | None:
     As in `records`: equal bytes prove the form, the type proves the rest. Entries that may be
     in order and yet are not for the quick way: other types, free maps, texts beyond ASCII.
     """
-    if len(data) > min(limits.entry_bytes, limits.items):
+    if len(data) > limits.entry_bytes or len(data) > limits.items:
         return None
-    found = _opened(data, limits)
-    return found if found is not None and ENCODER.encode(found) == data else None
+    way = _way(_word(data))
+    if way is None or way.depth >= limits.depth:
+        return None
+    try:
+        frame = way.decoder.decode(data)
+        if ENCODER.encode(frame) != data or frame.t != way.word:
+            return None
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return None
+    if way.longest > limits.text_bytes and not is_plain(frame.b, limits):
+        return None
+    return _entry(frame)
+
+
+def quick_all(items: Sequence[bytes], *, limits: Limits = DEFAULT_LIMITS) -> list[Entry | None]:
+    """`quick` of each; many of a type cost less than one by one."""
+    found: list[Entry | None] = [None] * len(items)
+    kinds: dict[bytes, list[int]] = {}
+    for at, data in enumerate(items):
+        kinds.setdefault(_word(data), []).append(at)
+    for word, places in kinds.items():
+        way = _way(word)
+        if way is None:
+            continue
+        alike = [items[at] for at in places]
+        read = _together(way, alike, limits)
+        if read is None:
+            read = [quick(data, limits=limits) for data in alike]
+        for at, one in zip(places, read, strict=True):
+            found[at] = one
+    return found
+
+
+def _together(way: _Way, items: list[bytes], limits: Limits) -> Sequence[Entry | None] | None:
+    """`quick` of entries that seem to be of one type; None where they must be looked at alone.
+
+    Each is held against what the encoder makes of it, so that none can end where another should.
+    """
+    bound = min(limits.entry_bytes, limits.items)
+    if way.depth >= limits.depth or max(map(len, items)) > bound:
+        return None
+    try:
+        frames = way.together.decode(b"\xdd%b%b" % (len(items).to_bytes(4, "big"), b"".join(items)))
+        if [*map(ENCODER.encode, frames)] != items:
+            return None
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return None
+    if {frame.t for frame in frames} != {way.word}:
+        return None
+    if way.longest > limits.text_bytes and not is_plain([frame.b for frame in frames], limits):
+        return None
+    return [_entry(frame) for frame in frames]
+
+
+def _entry(frame: _Typed[Body]) -> Entry:
+    return Entry(b=frame.b, c=frame.c, n=frame.n, s=frame.s, t=frame.t, ts=frame.ts)
+
+
+def _word(data: bytes) -> bytes:
+    """What stands where the type word should; only the frame says whether it is the type."""
+    end = data.rfind(b"\xa2ts")
+    return data[data.rfind(b"\xa1t", 0, end) + 3 : end]
+
+
+@lru_cache(maxsize=64)
+def _way(word: bytes) -> _Way | None:
+    """The quick way for the type of this word; None for an unknown type."""
+    text = word.decode("ascii", "replace")
+    body = TYPES.get(text)
+    if body is None:
+        return None
+    return _Way(
+        word=text,
+        decoder=msgspec.msgpack.Decoder(_Typed[body]),  # type: ignore[valid-type]
+        together=msgspec.msgpack.Decoder(list[_Typed[body]]),  # type: ignore[valid-type]
+        depth=_PLANS[text][1],
+        longest=longest_text(body),
+    )
 
 
 def _quickly_encoded(item: Entry, limits: Limits) -> bytes | None:
@@ -342,21 +380,5 @@ def _quickly_encoded(item: Entry, limits: Limits) -> bytes | None:
         data = ENCODER.encode(item)
     except (TypeError, ValueError, OverflowError):
         return None
-    if len(data) > min(limits.entry_bytes, limits.items) or _WORDS.get(type(item.b)) != item.t:
-        return None
-    return data if _opened(data, limits) is not None and not fault_of(item.b) else None
-
-
-def _opened(data: bytes, limits: Limits) -> Entry | None:
-    """The entry in bytes that keep all rules if they are what our encoder makes of it."""
-    try:
-        frame = _FRAMES.decode(data)
-        decoder, depth = _PLANS.get(frame.t, _NO_PLAN)
-        if depth >= limits.depth:
-            return None
-        body: Body = decoder.decode(frame.b)
-    except (msgspec.MsgspecError, ValueError, OverflowError):
-        return None
-    if not is_plain(body, limits):
-        return None
-    return Entry(b=body, c=frame.c, n=frame.n, s=frame.s, t=frame.t, ts=frame.ts)
+    # A value that is written as it stands (`msgspec.Raw`) may have any form: it is never equal.
+    return data if quick(data, limits=limits) == item and not fault_of(item.b) else None

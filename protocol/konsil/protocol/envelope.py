@@ -24,19 +24,25 @@ if TYPE_CHECKING:
     from konsil.protocol.identity import SigningKey, VerifyKey
 
 
-class EnvelopeSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class EnvelopeSignature(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False
+):
     """One signature: a hint that names the key, and 64 bytes of Ed25519."""
 
     keyid: str
     sig: SignatureField
 
 
-class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A payload, what it is, and the one signature over both."""
 
     payload: bytes
     payload_type: Annotated[str, msgspec.Meta(max_length=128, pattern=r"^[!-~]+\Z")]
     signatures: Annotated[tuple[EnvelopeSignature, ...], msgspec.Meta(min_length=1, max_length=1)]
+
+
+_DECODER = msgspec.msgpack.Decoder(Envelope)
+_DEPTH = records.plan(Envelope)[1]
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -76,12 +82,36 @@ def verify(envelope: Envelope, key: VerifyKey, *, payload_type: str) -> bytes:
 
 def pack(envelope: Envelope) -> bytes:
     """The envelope as it travels and is stored; its SHA-256 is the artifact's `env`."""
-    return records.pack(envelope)
+    try:
+        data = records.ENCODER.encode(envelope)
+    except (TypeError, ValueError, OverflowError):
+        data = b""
+    return data if _quick(data, DEFAULT_LIMITS) == envelope else records.pack(envelope)
 
 
 def unpack(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Envelope:
     """The envelope in `data`, not yet verified; raises `EncodingRefused`, `LimitExceeded`."""
+    found = _quick(data, limits)
+    if found is not None:
+        return found
     return records.unpack(data, Envelope, limits=limits, max_bytes=limits.envelope_bytes)
+
+
+def _quick(data: bytes, limits: Limits) -> Envelope | None:
+    """As in `records`, but only the texts are looked at: the type says that all of them but the
+    hint are plain, and the payload may be long."""
+    size = len(data)
+    if size > limits.envelope_bytes or size > limits.items or limits.depth < _DEPTH:
+        return None
+    try:
+        found = _DECODER.decode(data)
+        if records.ENCODER.encode(found) != data:
+            return None
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return None
+    hint = found.signatures[0].keyid
+    short = max(len(hint), len(found.payload_type)) <= limits.text_bytes
+    return found if short and hint.isascii() and hint.isprintable() else None
 
 
 def to_json(envelope: Envelope) -> bytes:

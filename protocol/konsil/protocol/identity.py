@@ -47,7 +47,10 @@ _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 class VerifyKey:
     """The public half of a key: 32 bytes that verify signatures."""
 
-    __slots__ = ("_key", "raw")
+    __slots__ = ("_key", "key_id", "raw")
+
+    key_id: str
+    """The hint that names this key in an envelope: SHA-256 of it, in hex."""
 
     def __init__(self, raw: bytes) -> None:
         """Raises `SignatureRefused` on a wrong length, another form, and a small order."""
@@ -59,12 +62,8 @@ class VerifyKey:
         if y in _SMALL_ORDER:
             raise SignatureRefused("a public key of small order")
         self.raw = bytes(raw)
+        self.key_id = sha256(self.raw).hex()
         self._key = Ed25519PublicKey.from_public_bytes(self.raw)
-
-    @property
-    def key_id(self) -> str:
-        """The hint that names this key in an envelope: SHA-256 of it, in hex."""
-        return sha256(self.raw).hex()
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return if `signature` is this key's over `message`; else raise `SignatureRefused`."""

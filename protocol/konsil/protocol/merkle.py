@@ -1,7 +1,8 @@
 """The Merkle tree of RFC 6962: leaves, roots, inclusion and consistency proofs.
 
-Leaf = SHA-256(0x00 ‖ data), inner node = SHA-256(0x01 ‖ left ‖ right), empty tree =
-SHA-256 of nothing. A *complete* subtree of 2^level leaves is addressed by
+Leaf = SHA-256(0x00 ‖ record), inner node = SHA-256(0x01 ‖ left ‖ right), empty tree =
+SHA-256 of nothing. The record of a ledger entry is short (`konsil.protocol.leaves`); other
+trees are over whole records. A *complete* subtree of 2^level leaves is addressed by
 (level, index); proofs are lists of such addresses, so the same code proves from a
 tree in memory and from tiles on disk (`Nodes`). Verifiers follow RFC 9162 §2.1.3.2
 and §2.1.4.2 and demand that every hash has exactly 32 bytes.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
+from konsil.protocol import leaves
 from konsil.protocol.errors import LocalProtocolError, ManifestRefused
 
 if TYPE_CHECKING:
@@ -22,8 +24,18 @@ EMPTY_ROOT = sha256(b"").digest()
 
 
 def leaf_hash(data: bytes | memoryview) -> bytes:
-    """The 32-byte hash of one leaf."""
+    """The 32-byte hash of one ledger entry; of bytes that do not end as one, `record_hash`."""
+    return leaves.hash_of(data)
+
+
+def record_hash(data: bytes) -> bytes:
+    """The 32-byte leaf hash of a whole record, in a tree that is not over entries."""
     return sha256(b"\x00" + data).digest()
+
+
+def leaf_hashes(items: Iterable[bytes]) -> list[bytes]:
+    """The hashes of many entries, in order."""
+    return [*map(leaves.hash_of, items)]
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

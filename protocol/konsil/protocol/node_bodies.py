@@ -119,10 +119,17 @@ class PeerClear(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class LogRedact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The body of entry `index` was pruned for a legal reason; its leaf hash stays."""
+    """The body of entry `index` was pruned for a legal reason; its leaf hash stays.
+
+    `kind` and `written_ms` are its type and its time; `front` is what proves them
+    (`konsil.protocol.leaves`).
+    """
 
     index: Count
     leaf: DigestField
+    front: DigestField
+    kind: Code
+    written_ms: Count
     legal: Code
     authority: DigestField
 

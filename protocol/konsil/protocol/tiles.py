@@ -107,15 +107,17 @@ def read_bundle(data: bytes) -> list[tuple[int, bytes]]:
     Raises `EncodingRefused` naming the offset.
     """
     found: list[tuple[int, bytes]] = []
-    offset = 0
-    while offset < len(data) and len(found) < WIDTH:
+    offset, size = 0, len(data)
+    while offset < size and len(found) < WIDTH:
         start = offset + PREFIX_BYTES
-        end = start + int.from_bytes(data[offset:start], "big")
-        if start > len(data) or end > len(data):
+        if start > size:
+            raise EncodingRefused(f"bundle: cut short at offset {offset}")
+        end = start + (data[offset] << 8) + data[offset + 1]
+        if end > size:
             raise EncodingRefused(f"bundle: cut short at offset {offset}")
         found.append((start, data[start:end]))
         offset = end
-    if offset != len(data) or len(found) != WIDTH:
+    if offset != size or len(found) != WIDTH:
         raise EncodingRefused(f"bundle: {len(found)} entries up to offset {offset}")
     return found
 
@@ -137,6 +139,7 @@ def read_tail(data: bytes) -> Tail:
     """
     frames: list[Framed] = []
     offset = sure = 0
+    written = len(data.rstrip(b"\0"))
     while offset < len(data):
         start = offset + PREFIX_BYTES
         end = start + int.from_bytes(data[offset:start], "big")
@@ -147,7 +150,7 @@ def read_tail(data: bytes) -> Tail:
             return Tail(frames=tuple(frames), end=offset, torn=True)
         entry, leaf = data[start:end], data[end : end + HASH_BYTES]
         if not entry or leaf != leaf_hash(entry):
-            if _zero_filled(data, offset, end + HASH_BYTES):
+            if _zero_filled(data, offset, end + HASH_BYTES, written):
                 return Tail(frames=tuple(frames), end=offset, torn=True)
             if entry:
                 raise EncodingRefused(f"tail: the frame at offset {offset} does not match its hash")
@@ -157,12 +160,12 @@ def read_tail(data: bytes) -> Tail:
     return Tail(frames=tuple(frames), end=offset, torn=False)
 
 
-def _zero_filled(data: bytes, begin: int, end: int) -> bool:
+def _zero_filled(data: bytes, begin: int, end: int, written: int) -> bool:
     """Whether the frame [begin, end) breaks off into zeros that reach the end of the file.
 
-    Fewer than `ZERO_FILL_BYTES` count only behind the beginning of the right hash.
+    They begin at `written`. Fewer than `ZERO_FILL_BYTES` count only behind the beginning of the
+    right hash.
     """
-    written = len(data.rstrip(b"\0"))
     if written >= end or len(data) - max(written, begin) >= ZERO_FILL_BYTES:
         return written < end
     place = end - HASH_BYTES

@@ -47,6 +47,7 @@ class Witnesses(Wires):
         super().__init__(*logs)
         self.requests = 0
         self.mirrors = True
+        self.now_s = 1_000
 
     async def ask(self, peer, protocol, data):
         if protocol == MIRROR_PROTOCOL:
@@ -54,7 +55,7 @@ class Witnesses(Wires):
             return await super().ask(peer, protocol, data)
         self.requests += 1
         log, request = self.logs[peer], witness.decode_request(data)
-        line = cosignature.sign(request.note, log.author.origin, log.keys["wit"], 1_000)
+        line = cosignature.sign(request.note, log.author.origin, log.keys["wit"], self.now_s)
         return witness.encode_response(Response(status=200, body=line))
 
 
@@ -72,12 +73,13 @@ class Asker:
             self.wires, self.roster, watch, None, lambda member: self.cosigning.mirrored(member),
             lambda: 1_000, DEFAULT_LIMITS, log,
         )  # fmt: skip
+        self.clock_s = 1_000
         self.own = Own(self.me, folder / "ledger")
         self.cosigning = Cosigning(
             self.wires, self.roster, self.own, watch,
             lambda: [self.bern.member, self.ulm.member], lambda: self.me.keys["wit"],
-            self.visits.mirror, None, lambda: self.vouched.append(self.me.size), lambda: 1_000,
-            DEFAULT_LIMITS, log,
+            self.visits.mirror, None, lambda: self.vouched.append(self.me.size),
+            lambda: self.clock_s, DEFAULT_LIMITS, log,
         )  # fmt: skip
 
     async def ask(self, log):
@@ -152,6 +154,21 @@ async def test_a_witness_that_did_not_sign_does_not_count(asker):
     assert not (asker.own.folder / COSIGNED).exists()
     (told,) = [call for call in asker.lines.calls if call.kwargs["event"] == "cosigning.refused"]
     assert "and did not" in told.kwargs["reason"]
+
+
+@pytest.mark.parametrize("apart_s", [-10_601, 601, 86_400])
+async def test_a_cosignature_by_a_clock_that_is_far_from_ours_is_not_stored(asker, apart_s):
+    """Its witness holds our entries all the same: what they are good for does not wait."""
+    asker.clock_s = 20_000
+    asker.wires.now_s = asker.clock_s + apart_s
+    await asker.ask(asker.bern)
+    assert asker.cosigning.vouched == 1
+    assert not (asker.own.folder / COSIGNED).exists()
+    (warned,) = [one for one in asker.lines.calls if one.kwargs["event"] == "cosigning.clock"]
+    assert warned.kwargs["apart_s"] == apart_s
+    asker.wires.now_s = asker.clock_s + 600
+    await asker.ask(asker.ulm)
+    assert asker.cosigned_by() == {asker.ulm.author.origin}
 
 
 async def told(asker, log, *requests):

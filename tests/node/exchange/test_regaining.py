@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import structlog
 import trio
-from ledgers import Hospital
+from ledgers import Hospital, word_of_redaction
 
 from konsil.node.exchange import regaining
 from konsil.node.exchange import vouching as vouching_module
@@ -28,7 +28,7 @@ from konsil.protocol.learning_bodies import ModelBase
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.members import Member
 from konsil.protocol.mirror import Leaf, Page, Prove, Proven
-from konsil.protocol.node_bodies import LogRedact, NodeBoot, Span
+from konsil.protocol.node_bodies import NodeBoot, PeerSuspect, Span
 from konsil.protocol.note import sign as sign_note
 
 LOG = structlog.wrap_logger(structlog.ReturnLogger())
@@ -368,10 +368,13 @@ async def test_a_stop_between_taking_back_and_saying_so_is_no_harm(log):
 
 async def test_a_start_counts_nothing_as_lost_that_was_redacted(log):
     bern, old = log
-    first = old.size
-    await regain(bern, old, Neighbour(bern.journal, [first]))
-    leaf = old.leaves(first, 1)[0].leaf
-    old.append([LogRedact(index=first, leaf=leaf, legal="gdpr17", authority=D)])
+    gone = bern.journal.size
+    bern.journal.append([PeerSuspect(node="b" * 32, kind="late", evidence=None)])
+    await regain(bern, old, Neighbour(bern.journal, [gone]))
+    word = word_of_redaction(bern.journal, gone)
+    old.append([msgspec.structs.replace(word, kind="peer.clear")])
+    assert lost_bodies(old) == [Span(first=gone, last=gone)]
+    old.append([word])
     assert lost_bodies(old) == []
 
 

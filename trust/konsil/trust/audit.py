@@ -20,6 +20,7 @@ from konsil.protocol.errors import RemoteError, StorageError
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.cosigned import check_cosigned
+from konsil.trust.hidden import Hidden
 from konsil.trust.holes import outside_holes
 from konsil.trust.keyrings import known_keyrings
 from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
@@ -46,7 +47,7 @@ from konsil.trust.sources import (
     entries_now,
     first_entry,
     ledger_of,
-    payload_files,
+    payload_digests,
     read_file,
 )
 from konsil.trust.structure import walk
@@ -56,9 +57,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.protocol.genesis import Author
+    from konsil.trust.structure import Pruned
 
     _Known = tuple[Mapping[str, Author], Mapping[str, Keyring]]
     """The members by node id, and the keys of those whose keys changed."""
+
+
+_ON_MEMBERS_KEYS = frozenset(("peers.unknown", "cosigned.unknown", "peer.accusation"))
+"""What else rests on which keys another member had, beside what it published."""
 
 
 def verify_home(home: Path, *, replay: bool = False, limits: Limits = DEFAULT_LIMITS) -> Report:
@@ -83,34 +89,39 @@ def verify_homes(
     authors = known_authors(homes, limits)
     keyrings = known_keyrings(homes, authors, limits)
     audited = [
-        _audit(home, moment, (authors, keyrings), is_held, limits)
-        for home, moment in zip(homes, moments, strict=True)
+        _audit(home, moment, (authors, keyrings.of(at)), is_held, limits)
+        for at, (home, moment) in enumerate(zip(homes, moments, strict=True))
     ]
-    outside = cross_check([item.audited for item in audited])
+    crossed = cross_check([item.audited for item in audited], keyrings.forks)
     stores = [item.store for item in audited]
     replayed = [replay_mixes(item.audited, stores, limits) if replay else None for item in audited]
-    standing = [_standing(item, audited) for item in audited]
+    forked = bool(keyrings.forks)
+    standing = [_standing(item, audited, forked=forked) for item in audited]
     summaries = [
-        _summary(item, standing[at], replayed=replayed[at], outside=outside[at])
+        _summary(item, standing[at], replayed=replayed[at], outside=crossed.outside[at])
         for at, item in enumerate(audited)
     ]
     return Report(
         ledgers=tuple(summaries),
-        findings=tuple(found for one in standing for found in one),
+        findings=(*(found for one in standing for found in one), *crossed.told),
         notices=tuple(notice for item in summaries for notice in notices_about(item)),
     )
 
 
-def _standing(item: _Home, audited: Sequence[_Home]) -> list[Finding]:
-    """The findings about one home that do not follow from what cannot be read."""
+def _standing(item: _Home, audited: Sequence[_Home], *, forked: bool) -> list[Finding]:
+    """The findings about one home that do not follow from what cannot be read, or from which keys
+    a member had whose log `forked`."""
     found, others = item.audited.findings.found, [one for one in audited if one is not item]
+    if forked:
+        found = [one for one in found if one.code not in _ON_MEMBERS_KEYS]
     return outside_holes(
         found,
         _holes(item),
         keys=item.audited.structure.lost_keys,
         elsewhere=any(_holes(one) for one in others),
         # A mirror shows the keys of its owner when the owner's home is not given.
-        their_keys=any(one.audited.structure.lost_keys is not None for one in others)
+        their_keys=forked
+        or any(one.audited.structure.lost_keys is not None for one in others)
         or any(one.code == "peers.mirror" for one in found),
     )
 
@@ -179,21 +190,28 @@ def _audit(
 
 def _attempt(home: Path, moment: _Moment, known: _Known, limits: Limits) -> _Home:
     findings = Findings(home.name or str(home))
-    store, folder = Blobs(findings), home / LEDGER
+    store, kept, folder = Blobs(findings), Blobs(findings), home / LEDGER
     layout = scan(folder, findings)
-    blobs = store.add(folder / BLOBS, layout.blobs, MAX_BLOB_BYTES)
-    payloads = store.add(home / BLOBS, payload_files(home / BLOBS), limits.payload_bytes)
+    # What an entry names goes with the ledger: a payload beside it is no evidence of it.
+    blobs = kept.add(folder / BLOBS, layout.blobs, MAX_BLOB_BYTES)
+    payloads = store.add(home / BLOBS, payload_digests(home / BLOBS), limits.payload_bytes)
     node = ""
     with suppress(RemoteError, FileNotFoundError):
         node = genesis.read(first_entry(folder), limits=limits).node
     authors, keyrings = known
-    history = History(node, authors, store, findings, limits, keyrings=keyrings, home=home)
-    structure = walk(layout, findings, limits, history.take, history.missed)
+    history = History(node, authors, kept, findings, limits, keyrings=keyrings, home=home)
+    redacted = Hidden(layout, limits)
+
+    def gone(item: Pruned) -> None:
+        if (body := redacted.of(item)) is not None:
+            history.hidden(item.place, body)
+
+    structure = walk(layout, findings, limits, history.take, history.missed, gone)
     rings = [keyrings.get(node, Keyring.of(author)) for node, author in authors.items()]
     liars = history.office.charters.liars
     fence = check_cosigned(structure, rings, findings, limits, liars=liars)
     seen = check_peers(home, {ring.author.node: ring for ring in rings}, findings, limits)
-    history.finish(structure)
+    history.finish(structure, fence)
     held = structure.size if moment.entries is None else moment.entries
     before = tuple(one for one in seen if one.note in moment.accepted)
     audited = Audited(home, held, structure, history, findings, fence, before)

@@ -8,6 +8,7 @@ is a run of frames, u16 length ‖ record; a record is a map of `input` (digest)
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,8 +23,6 @@ from konsil.protocol.tiles import PREFIX_BYTES
 from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from konsil.protocol.office_bodies import HumanOverride, InferenceBatch
     from konsil.trust.margin import Margin
     from konsil.trust.structure import Place
@@ -58,7 +57,7 @@ def read_records(data: bytes) -> list[tuple[UseRecord, bytes]]:
         if end > len(data):
             raise EncodingRefused(f"records: cut short at offset {offset}")
         packed = data[start:end]
-        found.append((records.unpack(packed, UseRecord), merkle.leaf_hash(packed)))
+        found.append((records.unpack(packed, UseRecord), merkle.record_hash(packed)))
         offset = end
     if len({item.salt for item, _ in found}) != len(found):
         raise EncodingRefused("records: a salt stands twice")
@@ -70,15 +69,15 @@ class Bedside:
 
     def __init__(self, margin: Margin, home: Path | None) -> None:
         self._margin = margin
-        self._home = home
+        self._records = None if home is None else str(home / RECORDS)
         self._batches: dict[int, frozenset[bytes] | None] = {}
 
     def batch(self, place: Place, body: InferenceBatch) -> None:
         """A batch of uses, held against its records when they are here."""
         self._batches[place.index] = None
-        if self._home is None:
+        if self._records is None:
             return
-        path = self._home / RECORDS / body.root.hex()
+        path = f"{self._records}/{body.root.hex()}"
         try:
             found = read_records(read_file(path, MAX_RECORDS_BYTES))
             leaves = [leaf for _, leaf in found]
@@ -91,9 +90,13 @@ class Bedside:
         except FileNotFoundError:
             return  # erased, or kept elsewhere
         except RemoteError as error:
-            self._margin.add("inference.root", place, error.message, path)
+            self._margin.add("inference.root", place, error.message, Path(path))
             return
         self._batches[place.index] = frozenset(leaves)
+
+    def hidden(self, index: int) -> None:
+        """The body of the batch in entry `index` was redacted: its records cannot be told."""
+        self._batches[index] = None
 
     def override(self, place: Place, body: HumanOverride) -> None:
         """A person decided otherwise than the model did in one record of a batch."""

@@ -2,7 +2,8 @@
 
 One score for each node and kind, the operator's words, the newest training, and who had each
 payload first. A record is held against them and then taken as it stands, so that one false
-step is one finding. Where evidence is missing, nothing is concluded from it.
+step is one finding. Where evidence is missing, nothing is concluded from it; behind a redacted
+record, of which nobody can say whose it was, each score and each word is taken as it comes next.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Chain:
     def __init__(self) -> None:
         self._scores: dict[tuple[str, str], Score | None] = {}
         self._words: dict[str, str | None] = {}
-        self._gates: dict[str, set[int | None]] = {}
+        self._gates: dict[str, set[int | None] | None] = {}
+        self._hidden = False
+        """Whether a record was redacted: what nothing has told since is not known."""
         self._authors: dict[bytes, str] = {}
         self._training: ModelTrain | None = None
         self._refusals: dict[bytes, ArtifactReject] = {}
@@ -37,6 +40,11 @@ class Chain:
         """A round begins; from now on only the operator's last word about each node counts."""
         self._training = body
         self._gates = {node: {gate_of(word)} for node, word in self._words.items()}
+
+    def hidden(self) -> None:
+        """The next record was redacted: any score, or any word, may have changed."""
+        self._hidden = True
+        self._scores, self._words, self._gates = {}, {}, {}
 
     def had(self, art: bytes, node: str) -> None:
         """`node` has this payload; whoever had it first is its author."""
@@ -50,7 +58,9 @@ class Chain:
     def told(self, node: str, cause: str) -> None:
         """An operator's word. What it replaces may still count in the round that is under way."""
         word = self._words[node] = OPERATOR_CAUSES[cause]
-        self._gates.setdefault(node, {None}).add(gate_of(word))
+        gates = self._gates.setdefault(node, None if self._hidden else {None})
+        if gates is not None:
+            gates.add(gate_of(word))
 
     def lost(self, node: str, kind: str) -> None:
         """A record is missing or says nothing: where the score stands now is not known."""
@@ -81,7 +91,8 @@ class Chain:
         )
         if record.base_rate_e9 != score.NEUTRAL_E9:
             found.append(("trust.chain", f"{node}: a base rate that nobody's word explains"))
-        if record.pinned_e9 not in self._gates.get(node, {None}):
+        gates = self._gates.get(node, None if self._hidden else {None})
+        if gates is not None and record.pinned_e9 not in gates:
             message = f"{node}: no operator's word sets the gate to {record.pinned_e9}"
             found.append(("trust.operator", message))
         begun = self._training
@@ -105,7 +116,7 @@ class Chain:
 
     def _step(self, key: tuple[str, str], before: Score, after: Score) -> list[Fault]:
         """The score of `key` goes on from `before` to `after`."""
-        known = self._scores.get(key, Score())
+        known = self._scores.get(key, None if self._hidden else Score())
         self._scores[key] = after
         if known is None or known == before:
             return []

@@ -47,7 +47,7 @@ class Charters:
     ) -> None:
         """`ring` gives the keys of a node, as far as they are known by then."""
         self.versions: dict[int, dict[bytes, tuple[Place, frozenset[str]]]] = {}
-        """Adopted charters by version and digest: where, and who signed them."""
+        """Charters by version and digest that were adopted without fault: where, and who signed."""
         self._node = node
         self._ring = ring
         self._margin = margin
@@ -115,12 +115,18 @@ class Charters:
             return
         signed, found = opened
         by = self._signers(signed, found)
-        self.versions.setdefault(found.version, {}).setdefault(body.charter, (place, by))
         fault = self._adoption_fault(found, by, entry.ts)
         if not fault and found.version != body.version:
             fault = f"it is version {found.version}, not {body.version}"
+        known = self.versions.get(found.version, {})
         if fault:
             self._margin.add("charter.chain", place, f"charter {body.version}: {fault}")
+        else:
+            # Anybody can write down a charter that nobody signed: it is no rival of another.
+            self.versions[found.version] = {**known, body.charter: (place, by)}
+        if known and body.charter not in known:
+            message = f"another charter of version {found.version} was adopted before"
+            self._margin.add("charter.fork", place, message)
         self._come(body.charter, found)
 
     def _adoption_fault(self, found: Charter, by: frozenset[str], now_ms: int) -> str:

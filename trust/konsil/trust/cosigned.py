@@ -13,13 +13,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from konsil.protocol import cosignature, entries, note, tiles
+from konsil.protocol import cosignature, entries, note
 from konsil.protocol.cosignature import WitnessKey
-from konsil.protocol.errors import RemoteError
+from konsil.protocol.errors import KeyRevoked, RemoteError
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.trust.fence import Fence, crossed, fence
+from konsil.trust.fence import Fence, crossed, doubted, fence
 from konsil.trust.layout import COSIGNED, MAX_NOTE_BYTES
-from konsil.trust.places import read_again
+from konsil.trust.places import Again
 from konsil.trust.report import COPIED
 from konsil.trust.sources import read_file
 from konsil.trust.structure import names_unknown_key
@@ -58,6 +58,8 @@ def check_cosigned(
         data = read_file(path, MAX_NOTE_BYTES)
         head = found.keys.open_checkpoint(data, known=witnesses, limits=limits)
         _, lines = note.parse(data, limits=limits)
+    except KeyRevoked:
+        return None  # void since: it says nothing of the log any more, and the next replaces it
     except RemoteError as error:
         if found.lost_keys is None or not names_unknown_key(data, found.keys):
             findings.add("cosigned.corrupt", path, error.message)
@@ -79,7 +81,8 @@ def check_cosigned(
         findings.add("checkpoint.root", path, message)
     elif found.agrees(head):
         others = [witness for witness in witnesses if witness.name != head.origin]
-        built = fence(head, cosignature.seen_by(data, others, limits=limits), liars=liars)
+        times = cosignature.seen_by(data, others, limits=limits)
+        built = fence(head, times, liars=doubted(len(times), liars))
         if built is not None:
             check_times(found, built, path, findings, limits)
         return built
@@ -116,13 +119,9 @@ def check_times(
 
 def _nearest(found: Structure, index: int, step: int, limits: Limits) -> tuple[Item, int] | None:
     """The readable entry nearest to `index` in the direction of `step`, and its time."""
-    group = -1
-    items: dict[int, Item] = {}
+    again = Again(found.layout)
     while 0 <= index < found.size:
-        if index // tiles.WIDTH != group:
-            group = index // tiles.WIDTH
-            items = read_again(found.layout, group)
-        item = items.get(index)
+        item = again.get(index)
         if item is not None and item.entry:
             with suppress(RemoteError):
                 return item, entries.peek(item.entry, limits=limits).ts

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Deployment:
     """What one log says was in use."""
 
-    def __init__(self, margin: Margin, knows: Callable[[bytes], bool]) -> None:
+    def __init__(self, margin: Margin, knows: Callable[[Place, bytes], bool]) -> None:
         """`knows` says whether an entry made or received a model so far."""
         self.in_use: dict[bytes, Place] = {}
         self._ever: set[bytes] = set()
@@ -27,7 +27,7 @@ class Deployment:
 
     def deploy(self, place: Place, body: ModelDeploy) -> None:
         """A model goes into use."""
-        if not self._knows(body.model):
+        if not self._knows(place, body.model):
             self._unknown(place, body.model, "no entry made or received it")
         self._ever.add(body.model)
         self.in_use[body.model] = place

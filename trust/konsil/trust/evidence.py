@@ -9,14 +9,24 @@ repeated only inside the hospital.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Generic, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from konsil.protocol.records import DigestField
-from konsil.trust import score, weights
-from konsil.trust.fixed import CEILING_E9, UNIT_E9, normal_cdf, product, ratio
+from konsil.trust import score, weights, whole_round
+from konsil.trust.fixed import (
+    CEILING_E9,
+    UNIT_E9,
+    Amount,
+    choose,
+    greater,
+    lesser,
+    normal_cdf,
+    product,
+    ratio,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +34,8 @@ if TYPE_CHECKING:
 BENEFIT_OF_DOUBT_E9 = 750_000_000
 """Added to z in the functional evidence, so that a peer that does no harm is believed."""
 
-EXPECTED_STEPS = 4
-"""How many own steps apart two honest models may well be; the receiver's voice in medians."""
-
-SURE_ERRORS = 3
-"""S is at least so many standard errors of the gain: below 2.25 of them, harm is not shown."""
-
-_FAINTEST_VOICE_E9 = 50_000_000
+UNPINNED = -1
+"""In place of a gate that an operator set."""
 
 Fraction: TypeAlias = Annotated[int, Meta(ge=0, le=UNIT_E9)]
 """A number between 0 and 1, in 1e-9."""
@@ -98,60 +103,84 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     reason: str = ""
 
 
-def trusted_median(values: Sequence[int], trusts: Sequence[int]) -> int:
-    """The smallest value at which the cumulative weight of trust reaches half the total.
-
-    A peer's voice counts ``clip((T - 0.3) / 0.2, 0.05, 1)``, T in 1e-9 being its trust before
-    this round. 0 when there is no value.
-    """
-    voices = (max(weights.gate(trust), _FAINTEST_VOICE_E9) for trust in trusts)
-    pairs = sorted(zip(values, voices, strict=True))
-    total = sum(voice for _, voice in pairs)
-    reached = 0
-    for value, voice in pairs:
-        reached += voice
-        if 2 * reached >= total:
-            return value
-    return 0
-
-
-def gain_scales(
-    gains: Sequence[int], errors: Sequence[int], trusts: Sequence[int]
-) -> tuple[int, ...]:
-    """S for each candidate: 1.4826 times the trusted median of the *other* candidates' |g|.
-
-    Nobody sets the scale by which it is judged; one that is alone is judged by its own. The
-    scale has no memory: gains shrink as models converge, and one that remembers the first
-    rounds, or one absurd gain, hides the harm of all later ones. It is never less than
-    `SURE_ERRORS` standard errors of the gain itself: what a small holdout cannot tell from
-    nothing is no harm (docs/adr/0009).
-    """
-    sizes = [abs(gain) for gain in gains]
-    scales = []
-    for place, (size, error) in enumerate(zip(sizes, errors, strict=True)):
-        others = sizes[:place] + sizes[place + 1 :]
-        voices = [*trusts[:place], *trusts[place + 1 :]]
-        median = trusted_median(others, voices) if others else size
-        scales.append(min(max(median * 14826 // 10000, SURE_ERRORS * error), CEILING_E9))
-    return tuple(scales)
-
-
-def functional(gain_e9: int, scale_e9: int, gate_e9: int = UNIT_E9) -> int:
+def functional(gain_e9: Amount, scale_e9: Amount, gate_e9: Amount | int = UNIT_E9) -> Amount:
     """The belief that the artifact does no harm: ``Phi(g / S + 0.75 gate)``.
 
     `gate_e9` is the peer's gate before this round. The benefit of the doubt is spent by harm
     done: whoever stands distrusted has to help, not merely to do nothing (docs/adr/0009).
     """
-    z = ratio(gain_e9, max(scale_e9, 1))
-    doubt = product(BENEFIT_OF_DOUBT_E9, gate_e9)
-    return normal_cdf(min(max(z, -CEILING_E9), CEILING_E9) + doubt)
+    doubt = gate_e9 * BENEFIT_OF_DOUBT_E9 // UNIT_E9
+    return normal_cdf(ratio(gain_e9, greater(scale_e9, 1)) + doubt)
 
 
-def geometric(distance_e9: int, tau_e9: int) -> int:
+def geometric(distance_e9: Amount, tau_e9: Amount) -> Amount:
     """The belief from its distance: ``min(1, (1.5 tau / d)**2)``. This tau is never capped."""
-    if 2 * distance_e9 <= 3 * tau_e9:
-        return UNIT_E9
-    return ratio(9 * tau_e9 * tau_e9, 4 * distance_e9 * distance_e9)
+    way = greater(2 * distance_e9, 1)
+    nearness = ratio(lesser(3 * tau_e9, way), way)
+    near: Amount = choose(2 * distance_e9 <= 3 * tau_e9, UNIT_E9, nearness)
+    return product(near, near)
+
+
+class Measures(msgspec.Struct, Generic[Amount], frozen=True, kw_only=True):
+    """What was measured or given about one candidate, or about arrays of them."""
+
+    lag: Amount
+    own_e9: Amount
+    g_e9: Amount
+    d_e9: Amount
+    r_e9: Amount
+    s_e9: Amount
+    base_rate_e9: Amount
+    share_e9: Amount
+    metropolis_e9: Amount
+    pinned_e9: Amount
+    """A gate value set by the operator; `UNPINNED` where there is none."""
+
+
+class Weighed(msgspec.Struct, Generic[Amount], frozen=True, kw_only=True):
+    """What follows from `Measures`; the names are those of `EvidenceRecord`."""
+
+    trust_before_e9: Amount
+    p_f_e9: Amount
+    p_g_e9: Amount
+    q_e9: Amount
+    r_after_e9: Amount
+    s_after_e9: Amount
+    trust_e9: Amount
+    gate_e9: Amount
+    lag_factor_e9: Amount
+    clip_e9: Amount
+    w_e9: Amount
+
+
+def weigh(
+    measures: Measures[Amount], scale_e9: Amount, tau_e9: Amount, step_e9: Amount
+) -> Weighed[Amount]:
+    """Steps 1, 2 and 4 to 7 of the rule, for one candidate or for arrays of them."""
+    m = measures
+    before = score.mean(m.r_e9, m.s_e9, m.base_rate_e9)
+    gate_before = weights.gate(before)
+    p_f = functional(m.g_e9, scale_e9, gate_before)
+    p_g = geometric(m.d_e9, tau_e9)
+    q = product(p_f, p_g)
+    r, s = score.after(m.r_e9, m.s_e9, q, gate_before == 0)
+    trust = score.mean(r, s, m.base_rate_e9)
+    gate: Amount = choose(m.pinned_e9 == UNPINNED, weights.gate(trust), m.pinned_e9)
+    lag_factor = weights.staleness(m.lag)
+    clip = weights.clip(m.d_e9, tau_e9, m.own_e9)
+    return Weighed(
+        trust_before_e9=before,
+        p_f_e9=p_f,
+        p_g_e9=p_g,
+        q_e9=q,
+        r_after_e9=r,
+        s_after_e9=s,
+        trust_e9=trust,
+        gate_e9=gate,
+        lag_factor_e9=lag_factor,
+        clip_e9=clip,
+        w_e9=product(m.metropolis_e9, gate, m.share_e9, lag_factor, clip, step_e9),
+    )
 
 
 def recompute(record: EvidenceRecord) -> EvidenceRecord:
@@ -159,48 +188,21 @@ def recompute(record: EvidenceRecord) -> EvidenceRecord:
 
     An auditor compares the result with the record: equal means that the weight is right.
     """
-    old = score.Score(r_e9=record.r_before_e9, s_e9=record.s_before_e9)
-    before = score.trust(old, record.base_rate_e9)
-    gate_before = weights.gate(before)
-    p_f = functional(record.g_e9, record.scale_e9, gate_before)
-    p_g = geometric(record.d_e9, record.tau_e9)
-    q = product(p_f, p_g)
-    new = score.learned(old, q, refused=gate_before == 0)
-    trust = score.trust(new, record.base_rate_e9)
-    gate = weights.gate(trust) if record.pinned_e9 is None else record.pinned_e9
-    lag_factor = weights.staleness(record.lag)
-    clip = weights.clip(record.d_e9, record.tau_e9, record.own_e9)
-    factors = (record.metropolis_e9, gate, record.share_e9, lag_factor, clip, record.step_e9)
-    weighed = msgspec.structs.replace(
-        record,
-        p_f_e9=p_f,
-        p_g_e9=p_g,
-        q_e9=q,
-        r_after_e9=new.r_e9,
-        s_after_e9=new.s_e9,
-        trust_before_e9=before,
-        trust_e9=trust,
-        gate_e9=gate,
-        lag_factor_e9=lag_factor,
-        clip_e9=clip,
-        w_e9=product(*factors),
+    measures = Measures(
+        lag=record.lag,
+        own_e9=record.own_e9,
+        g_e9=record.g_e9,
+        d_e9=record.d_e9,
+        r_e9=record.r_before_e9,
+        s_e9=record.s_before_e9,
+        base_rate_e9=record.base_rate_e9,
+        share_e9=record.share_e9,
+        metropolis_e9=record.metropolis_e9,
+        pinned_e9=UNPINNED if record.pinned_e9 is None else record.pinned_e9,
     )
-    return msgspec.structs.replace(weighed, reason=_reason(weighed))
-
-
-def bounds(
-    distances: Sequence[int], reaches: Sequence[int], own_e9: int, trusts: Sequence[int]
-) -> tuple[int, int]:
-    """`(tau_e9, rho_e9)` of one round from its candidates' distances and trusts before it.
-
-    Both are trusted medians in which the receiver has a voice too: it says `EXPECTED_STEPS`
-    times its own step. Among two or three neighbours a plain median names the nearest as
-    the measure of all, and casts out whoever merely has other patients (docs/adr/0009).
-    """
-    expected = EXPECTED_STEPS * own_e9
-    voices = (*trusts, score.NEUTRAL_E9)
-    tau = trusted_median((*distances, expected), voices)
-    return tau, min(trusted_median((*reaches, expected), voices), 6 * own_e9)
+    weighed = weigh(measures, record.scale_e9, record.tau_e9, record.step_e9)
+    anew = msgspec.structs.replace(record, **msgspec.structs.asdict(weighed))
+    return msgspec.structs.replace(anew, reason=reason_of(anew))
 
 
 def disagreements(records: Sequence[EvidenceRecord], *, whole: bool = True) -> tuple[str, ...]:
@@ -222,21 +224,29 @@ def disagreements(records: Sequence[EvidenceRecord], *, whole: bool = True) -> t
             found.append(f"the records differ in {field}")
     if found or not records or not whole:
         return tuple(found)
+    return _apart(records)
+
+
+def _apart(records: Sequence[EvidenceRecord]) -> tuple[str, ...]:
+    """What all the candidates of a round say together, held against what each record says."""
     first, trusts = records[0], [record.trust_before_e9 for record in records]
-    tau, rho = bounds(
+    tau, rho = whole_round.bounds(
         [r.d_e9 for r in records], [r.reach_e9 for r in records], first.own_e9, trusts
     )
-    for field, follows in (("tau_e9", tau), ("rho_e9", rho)):
-        if getattr(first, field) != follows:
-            found.append(f"{field} is {getattr(first, field)}, but {follows} follows")
-    scales = gain_scales([r.g_e9 for r in records], [r.error_e9 for r in records], trusts)
+    found = [
+        f"{field} is {getattr(first, field)}, but {follows} follows"
+        for field, follows in (("tau_e9", tau), ("rho_e9", rho))
+        if getattr(first, field) != follows
+    ]
+    gains, errors = [r.g_e9 for r in records], [r.error_e9 for r in records]
+    scales = whole_round.gain_scales(gains, errors, trusts)
     for record, follows in zip(records, scales, strict=True):
         if record.scale_e9 != follows:
             found.append(f"{record.node}: scale_e9 is {record.scale_e9}, but {follows} follows")
     return tuple(found)
 
 
-def _reason(record: EvidenceRecord) -> str:
+def reason_of(record: EvidenceRecord) -> str:
     """The first factor that took weight away, as one word."""
     if record.pinned_e9 is not None:
         return "muted" if record.pinned_e9 == 0 else "pinned"

@@ -51,6 +51,15 @@ def fence(head: Checkpoint, times: Mapping[str, int], *, liars: int = 0) -> Fenc
     return Fence(head, first, last)
 
 
+def doubted(witnesses: int, liars: int) -> int:
+    """How many of so many witnesses are not believed against a log, `liars` of whom may lie.
+
+    One clock may be wrong even where nobody lies, so one witness alone says nothing against a
+    log, nor do those who are not more than half of all.
+    """
+    return max(liars, 1, (witnesses - 1) // 2)
+
+
 def crossed(found: Fence, index: int, time_ms: int) -> str:
     """How the time of the entry at `index` contradicts the fence; empty when it does not."""
     if index < found.head.size:

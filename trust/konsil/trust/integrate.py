@@ -7,7 +7,7 @@ too far; at worst the node keeps its own model, bit for bit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 
@@ -18,6 +18,11 @@ from konsil.trust.fixed import UNIT_E9
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from konsil.trust.fixed import Integers, Truths
+
+RULE = "evidence-gated/1"
+"""The name of these rules in the ledger."""
 
 STEPS_E9 = (UNIT_E9, UNIT_E9 // 2, UNIT_E9 // 4, 0)
 """The parts of the whole step that are tried, in this order."""
@@ -32,7 +37,11 @@ class Coefficient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     trust_e9: int
 
 
-def acceptable(before_e9: int, after_e9: int) -> bool:
+@overload
+def acceptable(before_e9: int, after_e9: int) -> bool: ...
+@overload
+def acceptable(before_e9: Integers, after_e9: Integers) -> Truths: ...
+def acceptable(before_e9: int | Integers, after_e9: int | Integers) -> bool | Truths:
     """Is a private loss of `after_e9` tolerable: at most ``1.25 before + 0.05``?"""
     return 4 * after_e9 <= 5 * before_e9 + UNIT_E9 // 5
 

@@ -4,7 +4,8 @@ A round's judgements stand as `trust.update` entries before the mix that used th
 an evidence record; `konsil.trust.evidence` says what must follow from its measurements,
 `konsil.trust.chain` what it must go on from, and the mix must use exactly those weights. The
 measurements themselves can be repeated only inside the hospital. A round of which evidence is
-missing is reported as incomplete, and nothing more is concluded from it.
+missing is reported as incomplete, and nothing more is concluded from it. A redacted record may
+have been the one that a part of the mix needs; it answers for no more than one part.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Judgements:
         self._findings = findings
         self._round: dict[tuple[bytes, str], EvidenceRecord] = {}
         self._lost: set[tuple[bytes, str]] = set()
+        self._hidden = 0
+        """Records of this round that were redacted, and that no part has needed yet."""
         self._place: Place | None = None
 
     def trained(self, body: ModelTrain) -> None:
@@ -106,7 +109,10 @@ class Judgements:
             if part.node == node or (part.art, part.node) in self._lost:
                 continue
             follows = granted.pop((part.art, part.node), None)
-            if follows != (part.w_e9, part.trust_e9):
+            if follows is None and self._hidden and (part.art, part.node) not in self._round:
+                self._hidden -= 1
+                self._lost.add((part.art, part.node))
+            elif follows != (part.w_e9, part.trust_e9):
                 said = f"{part.node} got {part.w_e9}e-9 with trust {part.trust_e9}e-9"
                 then = "no evidence gives it any" if follows is None else f"{follows} follows"
                 self._add("integrate.weight", place, f"{said}, but {then}")
@@ -118,16 +124,22 @@ class Judgements:
         """An entry cannot be read: nothing is concluded from what this round shares."""
         self._lost.add((b"", ""))
 
+    def hidden(self) -> None:
+        """The next record was redacted; it may have been about anybody."""
+        self._hidden += 1
+        self.chain.hidden()
+
     def finish(self) -> None:
         """The round ended without a mix: nothing was granted, or a crash cut its entries off."""
         self._close(whole=False)
 
     def _close(self, *, whole: bool) -> None:
         """Checks what the judgements of a round share."""
-        wrong = disagreements(tuple(self._round.values()), whole=whole)
-        if wrong and self._place is not None and not self._lost:
-            self._add("trust.evidence", self._place, "; ".join(wrong[:3]))
-        self._round, self._lost = {}, set()
+        if self._round:
+            wrong = disagreements(tuple(self._round.values()), whole=whole)
+            if wrong and self._place is not None and not (self._lost or self._hidden):
+                self._add("trust.evidence", self._place, "; ".join(wrong[:3]))
+        self._round, self._lost, self._hidden = {}, set(), 0
 
     def _report(self, place: Place, faults: list[Fault]) -> None:
         for code, message in faults:

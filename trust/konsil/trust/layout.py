@@ -57,7 +57,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     bundles: frozenset[int]
     tiles: frozenset[tuple[int, int]]
     """(tile level, tile number)."""
-    blobs: dict[bytes, Path]
+    blobs: tuple[bytes, ...]
+    """The digests that blobs are named."""
 
     def path(self, name: str) -> Path:
         """A file below the ledger's folder."""
@@ -73,9 +74,15 @@ def scan(folder: Path, findings: Findings) -> Layout:
     tails: list[int] = []
     bundles: list[int] = []
     hashes: set[tuple[int, int]] = set()
-    blobs: dict[bytes, Path] = {}
+    blobs: list[bytes] = []
     checkpoint = cosigned = False
     for name, status in _walk(folder):
+        if (match := _BLOB.fullmatch(name)) and match[2].startswith(match[1]):
+            # A path for each would cost more than to look at the file.
+            fits = status is not None and status.st_size <= MAX_BLOB_BYTES
+            if fits or _bounded(folder / name, status, MAX_BLOB_BYTES, findings):
+                blobs.append(bytes.fromhex(match[2]))
+            continue
         path = folder / name
         if name == CHECKPOINT:
             checkpoint = _bounded(path, status, MAX_NOTE_BYTES, findings)
@@ -95,9 +102,6 @@ def scan(folder: Path, findings: Findings) -> Layout:
                     bundles.append(number)
                 else:
                     hashes.add((level, number))
-        elif (match := _BLOB.fullmatch(name)) and match[2].startswith(match[1]):
-            if _bounded(path, status, MAX_BLOB_BYTES, findings):
-                blobs[bytes.fromhex(match[2])] = path
         elif status is None or not name.endswith(UNFINISHED):
             findings.add("layout.stray", path, "does not belong to a ledger")
     groups = sorted({*bundles, *(number for level, number in hashes if level == 0)})
@@ -112,7 +116,7 @@ def scan(folder: Path, findings: Findings) -> Layout:
         tails=tuple(at for at in sorted(tails) if reached(f"tail.{at}", at // tiles.WIDTH)),
         bundles=frozenset(at for at in bundles if reached(tiles.bundle_path(at), at)),
         tiles=frozenset(hashes),
-        blobs=blobs,
+        blobs=tuple(blobs),
     )
 
 
@@ -137,23 +141,25 @@ def list_folder(folder: Path) -> list[str]:
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
     """(name below the folder, status); status is None for what is neither file nor known."""
-    waiting = [""]
+    root, waiting = str(folder), [""]
     while waiting:
         below = waiting.pop()
         for item in _names(folder / below):
             name = f"{below}/{item}" if below else item
             try:
-                status = os.lstat(folder / name)
+                status = os.lstat(f"{root}/{name}")
             except FileNotFoundError:
                 if tail_start(name) is not None:
                     raise  # a running node put a new tail in its place: look again
                 continue
             except OSError as error:
                 raise StorageError(f"{folder / name}: {error.strerror}") from error
-            if stat.S_ISDIR(status.st_mode) and _FOLDER.fullmatch(name):
+            if stat.S_ISREG(status.st_mode):
+                yield name, status
+            elif stat.S_ISDIR(status.st_mode) and _FOLDER.fullmatch(name):
                 waiting.append(name)
             else:
-                yield name, status if stat.S_ISREG(status.st_mode) else None
+                yield name, None
 
 
 def _names(folder: Path) -> list[str]:

@@ -19,6 +19,7 @@ from konsil.protocol import checkpoint as heads
 from konsil.protocol import entries, genesis, merkle, note, proof
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.entries import NO_CHARTER, SALT_BYTES, Body, Entry
+from konsil.protocol.entry_groups import encode_group
 from konsil.protocol.errors import LocalProtocolError, ManifestRefused
 from konsil.protocol.identity import RECOVERY, KeySet
 from konsil.protocol.keyring import Change, Keyring
@@ -205,18 +206,19 @@ class Ledger:
         self._held.require()
         start = self.size
         now = max(self._clock(), self._last_ms)
-        group = entries.encode_group(
+        drawn = self._random(SALT_BYTES * len(bodies))
+        group = encode_group(
             bodies,
             index=start,
             time_ms=now,
-            salts=[self._random(SALT_BYTES) for _ in bodies],
+            salts=[drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)],
             charter=self._charter,
             limits=self._limits,
         )
-        items = [(data, merkle.leaf_hash(data)) for data in group]
-        self._store.append(items)
+        leaves = list(map(merkle.leaf_hash, group))
+        self._store.append(list(zip(group, leaves, strict=True)))
         self._last_ms = now
-        return tuple(Receipt(start + offset, leaf) for offset, (_, leaf) in enumerate(items))
+        return tuple(map(Receipt, range(start, start + len(group)), leaves))
 
     def sign_checkpoint(self) -> bytes:
         """The signed note over every durable entry, saved; the saved one when nothing is new."""

@@ -9,59 +9,34 @@ with exact rational c: the products of the mixing weights along all paths. A hos
 is its part of Σ c. Coefficients are integers at scale 10^(9·depth), never floats, and the
 coefficients of the roots must sum to exactly 1. Where a step is not linear (an artifact made
 from several others) or its ledger is not at hand, the path ends and the lineage says so.
+
+Of a model that several hospitals claim, `konsil.trust.steps` says who made it, or that nobody can.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import networkx as nx
 
 from konsil.protocol.errors import IncompleteError, UsageError, VerificationError
 from konsil.protocol.fields import UNIT_E9
-from konsil.protocol.learning_bodies import (
-    ArtifactIntegrate,
-    ArtifactPublish,
-    ModelBase,
-    ModelTrain,
-)
+from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelBase, ModelTrain
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.audit import known_authors
 from konsil.trust.exact import DIGITS, plus, rounded, shown
 from konsil.trust.reading import read_ledger
 from konsil.trust.sources import ledger_of
+from konsil.trust.steps import OR, Source, Step, settled, steps_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from konsil.protocol.entries import Entry
     from konsil.trust.reading import Told
-
-StepKind = Literal["base", "train", "mix", "release", "unknown"]
-
-
-class Source(msgspec.Struct, frozen=True):
-    """One input of a step; `w_e9` is None where the step is not linear in it."""
-
-    model: bytes
-    node: str
-    w_e9: int | None
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """How one payload came to be, as a ledger says it at (origin's node, index)."""
-
-    out: bytes
-    kind: StepKind
-    node: str
-    index: int | None
-    time_ms: int
-    round: int | None
-    sources: tuple[Source, ...]
-    note: str = ""
 
 
 class Contributor(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,14 +91,17 @@ class Lineage:
         steps: Mapping[bytes, Step],
         names: Mapping[str, str],
         current: Mapping[str, bytes] | None = None,
+        redacted: Iterable[str] = (),
     ) -> None:
-        """`current` are the current models of the homes, in their order, by node id.
+        """`current` are the current models of the homes, in their order, by node id, and
+        `redacted` the nodes whose logs made models by entries that were redacted.
 
         Raises `VerificationError` when a model would be its own ancestor.
         """
         self.steps = dict(steps)
         self.names = dict(names)
         self.currents = dict(current or {})
+        self.redacted = frozenset(redacted)
         self.graph = nx.DiGraph()
         for step in steps.values():
             self.graph.add_node(step.out)
@@ -137,8 +115,9 @@ class Lineage:
             )
 
     def name(self, node: str) -> str:
-        """The short name of a node, or the start of its id."""
-        return self.names.get(node, f"{node[:8]}…")
+        """The short name of a node, or the start of its id; of several, with `or` between them."""
+        names = [self.names.get(one, f"{one[:8]}…") for one in node.split(OR)]
+        return " or ".join(sorted(names))
 
     def current(self) -> bytes:
         """The current model of the first home. Raises `IncompleteError` when it has none."""
@@ -241,7 +220,7 @@ class Lineage:
             amount = flow.get(step.out)
             if amount is None:
                 continue
-            if step.kind in ("train", "release", "unknown"):
+            if step.kind in ("train", "release", "unknown", "disputed"):
                 totals[step.node] = plus(totals.get(step.node, (0, 0)), amount)
                 steps[step.node] = steps.get(step.node, 0) + 1
             linear = [source for source in step.sources if source.w_e9]
@@ -311,21 +290,25 @@ def lineage_of(ledgers: Sequence[Told], names: Mapping[str, str]) -> Lineage:
 
     Raises `VerificationError` when a model would be its own ancestor.
     """
-    steps: dict[bytes, Step] = {}
-    releases: dict[bytes, Step] = {}
+    claims: dict[bytes, list[tuple[Told, Step]]] = {}
     currents: dict[str, bytes] = {}
     for told in ledgers:
         current = _current(told.entries)
         if current is not None:
             currents.setdefault(told.author.node, current)
-        for entry in told.entries:
-            step = _step(entry, told.author.node)
-            if step is not None and step.out not in (source.model for source in step.sources):
-                into = releases if step.kind == "release" else steps
-                _earliest(into, step)
-    for out, step in releases.items():
-        steps.setdefault(out, step)
-    return Lineage(steps, names, currents)
+        for out, step in steps_of(told).items():
+            claims.setdefault(out, []).append((told, step))
+    steps = {out: settled(told) for out, told in claims.items()}
+    redacted = [one.author.node for one in ledgers if "unlearn.done" in one.redacted.values()]
+    try:
+        return Lineage(steps, names, currents, redacted)
+    except VerificationError:
+        # A false claim may close a circle: without what disputed steps name there may be none.
+        ended = {
+            out: msgspec.structs.replace(step, sources=()) if step.kind == "disputed" else step
+            for out, step in steps.items()
+        }
+        return Lineage(ended, names, currents, redacted)
 
 
 def _current(entries: Sequence[Entry]) -> bytes | None:
@@ -333,53 +316,6 @@ def _current(entries: Sequence[Entry]) -> bytes | None:
     made = [entry.b for entry in entries if isinstance(entry.b, ModelTrain | ArtifactIntegrate)]
     bases = [entry.b.model for entry in entries if isinstance(entry.b, ModelBase)]
     return made[-1].out if made else next(iter(bases), None)
-
-
-def _earliest(steps: dict[bytes, Step], step: Step) -> None:
-    known = steps.get(step.out)
-    if known is None or (step.time_ms, step.node) < (known.time_ms, known.node):
-        steps[step.out] = step
-
-
-def _step(entry: Entry, node: str) -> Step | None:
-    """What an entry says about the making of a payload; None when nothing."""
-    body = entry.b
-    if isinstance(body, ModelBase):
-        return _made(entry, node, "base", body.model, (), body.source)
-    if isinstance(body, ModelTrain):
-        sources: tuple[Source, ...] = (Source(body.base, node, UNIT_E9),)
-        return _made(entry, node, "train", body.out, sources, round_=body.round)
-    if isinstance(body, ArtifactPublish):
-        # Only used where no other entry explains the payload: what left was transformed.
-        weight = UNIT_E9 if len(body.derived_from) == 1 else None
-        sources = tuple(Source(digest, node, weight) for digest in body.derived_from)
-        return _made(entry, node, "release", body.art, sources, body.kind)
-    if isinstance(body, ArtifactIntegrate):
-        sources = tuple(Source(part.art, part.node, part.w_e9) for part in body.parts)
-        return _made(entry, node, "mix", body.out, sources, body.rule, round_=body.round)
-    return None
-
-
-def _made(
-    entry: Entry,
-    node: str,
-    kind: StepKind,
-    out: bytes,
-    sources: tuple[Source, ...],
-    note: str = "",
-    *,
-    round_: int | None = None,
-) -> Step:
-    return Step(
-        out=out,
-        kind=kind,
-        node=node,
-        index=entry.n,
-        time_ms=entry.ts,
-        round=round_,
-        sources=sources,
-        note=note,
-    )
 
 
 def _unknown(source: Source) -> Step:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from konsil.trust.lineage import Lineage
-    from konsil.trust.lineage import Step as Made
+    from konsil.trust.steps import Step as Made
 
 _TRAINED = 0.5
 """How long before the end of its round a trained model is drawn."""
 _RELEASED = 0.6
 """How long after what it is made from a changed release is drawn."""
 
-_WORDS = {"train": "trained", "mix": "mixed", "release": "released", "unknown": "not explained"}
+_WORDS = {
+    "train": "trained", "mix": "mixed", "release": "released", "unknown": "not explained",
+    "disputed": "claimed by several",
+}  # fmt: skip
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):

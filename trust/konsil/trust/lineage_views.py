@@ -17,7 +17,8 @@ from konsil.trust.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from konsil.trust.lineage import Contributions, Lineage, Step
+    from konsil.trust.lineage import Contributions, Lineage
+    from konsil.trust.steps import Step
 
 SHORT = 12
 """Hex digits of a digest that are shown to people."""
@@ -31,6 +32,7 @@ _VERBS = {
     "mix": "mixed by",
     "release": "released by",
     "unknown": "received from",
+    "disputed": "claimed by",
 }
 
 
@@ -61,8 +63,18 @@ def to_text(lineage: Lineage, model: bytes) -> str:
 
 def missing(lineage: Lineage, found: Contributions) -> tuple[str, str]:
     """What a lineage that is not complete lacks, and what to do about it."""
-    count = len(found.missing)
-    names = ", ".join(sorted({lineage.name(step.node) for step in found.missing}))
+    unknown = [step for step in found.missing if step.kind != "disputed"]
+    count = len(unknown)
+    if not unknown:
+        many = len(found.missing)
+        names = ", ".join(sorted({lineage.name(step.node) for step in found.missing}))
+        message = "1 ancestor is" if many == 1 else f"{many} ancestors are"
+        return f"{message} claimed by {names}", "ask them, and keep what either one signed"
+    if {step.node for step in unknown} <= lineage.redacted:
+        names = ", ".join(sorted({lineage.name(step.node) for step in unknown}))
+        word = "1 ancestor" if count == 1 else f"{count} ancestors"
+        return f"what made {word} may be redacted by {names}", "ask them what was unlearned"
+    names = ", ".join(sorted({lineage.name(step.node) for step in unknown}))
     have, were = ("ancestors have", "they were") if count > 1 else ("ancestor has", "it was")
     message = f"{count} {have} no given ledger that says how {were} made"
     return message, f"name those homes too: {names}"

@@ -46,6 +46,10 @@ class Margin:
             self.add("blob.missing", place, f"{what} ({digest.hex()}) is not here")
         return data
 
+    def store_of(self, digest: bytes) -> str | None:
+        """The root of the store that a blob lies in; None when it is not here."""
+        return self._blobs.store_of(digest)
+
     def path(self, digest: bytes) -> Path | None:
         """Where a blob lies; None when it is not here."""
         return self._blobs.path(digest)

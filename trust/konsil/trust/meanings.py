@@ -93,6 +93,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
             "a model in use that no entry made, brought back that never was, or retired that is not"
         ),
         "withdraw.foreign": "withdraws what this node never published",
+        "withdraw.deadline": "answers are due before the withdrawal itself",
         "withdraw.late": "a withdrawal was answered after its deadline",
         "withdraw.missing": "a withdrawal was not answered, and its deadline is over",
         "withdraw.claim": "an answer that cannot be true, or to what withdraws nothing",
@@ -110,14 +111,22 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         ),
         "peer.accusation": "a peer is exposed without a fork proof that verifies",
         "lineage.gap": "something was made from a model that no entry explains",
-        "lineage.cycle": "a model is made from its own descendant",
+        "lineage.cycle": (
+            "a model is made from its own descendant, by the words of one home, or of several "
+            "together, of which then none is blamed"
+        ),
         "lineage.reused": "one model was made twice, from different things",
+        "lineage.claim": "it says that it made what another home had made before",
         "others.fork": (
-            "a peer holds a signed state of this log that it does not contain, or two copies differ"
+            "a peer holds a signed state of a log that it does not contain, or two copies differ, "
+            "or others hold two signed states of it that cannot both be"
         ),
         "others.rollback": "a peer holds a signed state with more entries than are here",
         "others.unpublished": "a peer received what this log does not publish there",
-        "others.time": "published more than ten minutes after a peer had received it",
+        "others.time": (
+            "published more than ten minutes after a peer says that it received it: one of the "
+            "two clocks is wrong, and neither home is blamed"
+        ),
         "peers.witnessed": (
             "the record of accepted checkpoints does not chain, or a signature in it is wrong"
         ),

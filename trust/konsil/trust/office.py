@@ -44,11 +44,12 @@ if TYPE_CHECKING:
     from konsil.protocol.entries import Entry
     from konsil.protocol.keyring import Keyring
     from konsil.protocol.learning_bodies import ArtifactPublish
+    from konsil.trust.fence import Fence
     from konsil.trust.margin import Margin
     from konsil.trust.structure import Structure
 
 
-class Withdrawn(msgspec.Struct, frozen=True):
+class Withdrawn(msgspec.Struct, frozen=True, gc=False):
     """An artifact.withdraw entry of this log."""
 
     place: Place
@@ -56,7 +57,7 @@ class Withdrawn(msgspec.Struct, frozen=True):
     body: ArtifactWithdraw
 
 
-class Acknowledged(msgspec.Struct, frozen=True):
+class Acknowledged(msgspec.Struct, frozen=True, gc=False):
     """A withdraw.ack entry of this log."""
 
     place: Place
@@ -72,13 +73,15 @@ class Office:
         node: str,
         ring: Callable[[str], Keyring | None],
         margin: Margin,
-        knows: Callable[[bytes], bool],
+        knows: Callable[[Place, bytes], bool],
         home: Path | None,
     ) -> None:
         """`ring` gives the keys of a node, `knows` says whether the log made or received a
         model, both by what was read so far; in `home` records of use may lie."""
         self.withdrawn: dict[int, Withdrawn] = {}
         self.acknowledged: list[Acknowledged] = []
+        self.hidden_answers: list[int] = []
+        """The times of answers to withdrawals whose bodies were redacted, in order."""
         self.charters = Charters(node, ring, margin)
         self.spending = Spending(margin)
         self.deployment = Deployment(margin, knows)
@@ -92,7 +95,11 @@ class Office:
     def take(self, place: Place, entry: Entry) -> None:
         """Holds the next entry against the rules of its matter; others are passed over."""
         body = entry.b
-        if isinstance(body, PrivacySpend):
+        if isinstance(body, InferenceBatch):
+            self._bedside.batch(place, body)
+        elif isinstance(body, HumanOverride):
+            self._bedside.override(place, body)
+        elif isinstance(body, PrivacySpend):
             self.spending.spend(place, entry, body)
         elif isinstance(body, ModelDeploy):
             self.deployment.deploy(place, body)
@@ -100,10 +107,6 @@ class Office:
             self.deployment.rollback(place, body)
         elif isinstance(body, ModelRetire):
             self.deployment.retire(place, body)
-        elif isinstance(body, InferenceBatch):
-            self._bedside.batch(place, body)
-        elif isinstance(body, HumanOverride):
-            self._bedside.override(place, body)
         elif isinstance(body, ArtifactWithdraw):
             self._withdraw(place, entry, body)
         elif isinstance(body, WithdrawAck):
@@ -150,14 +153,27 @@ class Office:
         elif manifest is not None:
             state = PolicyState(charter=entry.c, spent_micro=self.spending.most_micro)
             decision = decide(manifest, rules.export, state)
+            # A redacted price can only add to what was spent: what is forbidden stays forbidden.
             if not decision.allow:
                 against = ", ".join(decision.codes)
                 self._margin.add("policy.decision", place, f"the policy forbids it: {against}")
-            elif decision.digest() != body.policy:
+            elif self.spending.is_whole and decision.digest() != body.policy:
                 self._margin.add("policy.decision", place, "another decision follows")
 
-    def finish(self, structure: Structure) -> None:
-        """The log has ended: what its own tree and files can show."""
+    def hidden(self, place: Place, body: LogRedact) -> None:
+        """The next entry was redacted; `body` proves of which type it was."""
+        if body.kind == "privacy.spend":
+            self.spending.hidden(body.leaf)
+        elif body.kind == "inference.batch":
+            self._bedside.hidden(place.index)
+        elif body.kind == "withdraw.ack":
+            self.hidden_answers.append(body.written_ms)
+
+    def finish(self, structure: Structure, seen: Fence | None = None) -> None:
+        """The log has ended: what its own tree and files can show.
+
+        `seen` tells when others had cosigned it.
+        """
         for place, body in self._boots:
             try:
                 if not structure.knows(body.size):
@@ -167,7 +183,7 @@ class Office:
                     self._margin.add("boot.state", place, message)
             except ManifestRefused:
                 continue  # entries are missing, and that is a finding
-        self.redactions.check(structure)
+        self.redactions.check(structure, seen)
 
     def _withdraw(self, place: Place, entry: Entry, body: ArtifactWithdraw) -> None:
         self.withdrawn[place.index] = Withdrawn(place, entry.ts, body)

@@ -13,7 +13,6 @@ so those are held against the other homes, and later ones next time.
 from __future__ import annotations
 
 from contextlib import suppress
-from graphlib import CycleError, TopologicalSorter
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,18 +23,25 @@ from konsil.protocol import tiles
 from konsil.protocol.checkpoint import node_of
 from konsil.protocol.errors import ManifestRefused
 from konsil.trust.cosigned import check_times
+from konsil.trust.descent import Descent, check_claims, check_cycles
 from konsil.trust.fence import SKEW_MS, Fence
 from konsil.trust.layout import COSIGNED
 from konsil.trust.peers import Seen
-from konsil.trust.report import COPIED, Findings
+from konsil.trust.report import COPIED, Finding, Findings
 from konsil.trust.rules import History
 from konsil.trust.structure import Structure
 from konsil.trust.withdrawal import check_withdrawals
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from konsil.protocol.checkpoint import Checkpoint
+    from konsil.trust.keyrings import Fork
     from konsil.trust.rules import Claim, Received
+
+
+NOBODY = "nobody's"
+"""Where a finding stands that is about none of the given homes."""
 
 
 class Audited(msgspec.Struct, frozen=True):
@@ -53,11 +59,24 @@ class Audited(msgspec.Struct, frozen=True):
     """The checkpoints of other logs that it held before any of the homes was read."""
 
 
-def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
+class Crossed(msgspec.Struct, frozen=True):
+    """What holding the homes against each other gave, beside the findings about them."""
+
+    outside: dict[int, int]
+    """How many agreeing checkpoints from outside each home has, by its position."""
+    told: tuple[Finding, ...]
+    """What is wrong with a log that is not here, or lies between homes that are."""
+
+
+def cross_check(homes: Sequence[Audited], forks: Sequence[Fork] = ()) -> Crossed:
     """Holds the homes against each other; findings go to the home that is wrong.
 
-    Returns how many agreeing checkpoints from outside each home has, by its position.
+    `forks` are logs of which two accounts are signed for that cannot both be.
+
+    Invariant: no home gets a finding for what another one wrote. What is wrong with somebody
+    whose home is not here, or with one of two homes and nobody can say which, is only told.
     """
+    told = Findings(NOBODY)
     outside = dict.fromkeys(range(len(homes)), 0)
     by_node: dict[str, list[int]] = {}
     for position, item in enumerate(homes):
@@ -68,7 +87,7 @@ def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
                 continue
             for position in by_node.get(received.body.publisher, []):
                 if homes[position] is not item:
-                    outside[position] += _check_receipt(homes[position], received)
+                    outside[position] += _check_receipt(homes[position], received, told)
         for seen in item.seen:
             for position in by_node.get(node_of(seen.head.origin), []):
                 outside[position] += _check_seen(homes[position], seen)
@@ -77,12 +96,15 @@ def cross_check(homes: Sequence[Audited]) -> dict[int, int]:
             _compare(homes[copies[0]], homes[position])
         for one, other in permutations(copies, 2):
             _hold_times(homes[one], homes[other])
-    _two_faces(homes)
-    _rival_receipts(homes)
-    _rival_charters(homes)
-    check_withdrawals(homes)
-    _find_cycle(homes)
-    return outside
+    _two_faces(homes, told)
+    _rivals(homes, told)
+    for fork in forks:
+        _forked(homes, fork, told)
+    _rival_charters(homes, told)
+    descent = Descent(homes)
+    check_withdrawals(homes, descent)
+    check_cycles(homes, descent, check_claims(homes, descent), told)
+    return Crossed(outside, tuple(told.found))
 
 
 def _check_seen(log: Audited, seen: Seen) -> int:
@@ -103,7 +125,7 @@ def _cut_back(log: Audited, size: int, evidence: Path | None) -> None:
     log.findings.add("others.rollback", folder, message, index=here, evidence=evidence)
 
 
-def _check_receipt(publisher: Audited, received: Received) -> int:
+def _check_receipt(publisher: Audited, received: Received, told: Findings) -> int:
     """1 when the checkpoint in a receipt agrees with the publisher's own log, else 0."""
     head, body = received.head, received.body
     if head is None:
@@ -130,8 +152,11 @@ def _check_receipt(publisher: Audited, received: Received) -> int:
         return 0
     if received.time_ms + SKEW_MS < entry.time_ms:
         late = (entry.time_ms - received.time_ms) // 1_000
-        message = f"published {late} s after a peer had received it"
-        findings.add("others.time", entry.place.file, message, index=body.index)
+        message = f"published {late} s after {received.place.file} says that it was received"
+        message += ": the clock of one of the two is wrong"
+        told.add(
+            "others.time", entry.place.file, message, index=body.index, evidence=received.proof
+        )
     return 1
 
 
@@ -176,44 +201,60 @@ def _first_difference(one: Structure, other: Structure, size: int) -> int:
     return group * tiles.WIDTH + place
 
 
-def _two_faces(homes: Sequence[Audited]) -> None:
+def _two_faces(homes: Sequence[Audited], told: Findings) -> None:
     """One publisher, one number, two signed envelopes: equivocation, whoever holds them."""
+    of_node = {item.history.node: item.findings for item in reversed(homes)}
     first: dict[tuple[str, str, int], Claim] = {}
-    told: set[tuple[bytes, bytes]] = set()
+    seen: set[tuple[bytes, bytes]] = set()
     for item in homes:
         for claim in item.history.claims:
             known = first.setdefault((claim.publisher, claim.kind, claim.sequence), claim)
-            if known.env == claim.env or (known.env, claim.env) in told:
+            if known.env == claim.env or (known.env, claim.env) in seen:
                 continue
-            told.add((known.env, claim.env))
+            seen.add((known.env, claim.env))
             message = f"{claim.publisher} signed two artifacts as {claim.kind} {claim.sequence}"
-            item.findings.add("publish.equivocation", claim.file, message, evidence=known.file)
+            about = of_node.get(claim.publisher, told)
+            about.add("publish.equivocation", claim.file, message, evidence=known.file)
 
 
-def _rival_receipts(homes: Sequence[Audited]) -> None:
-    """An author whose home is not here signed two logs of one size: its receivers hold both."""
+def _rivals(homes: Sequence[Audited], told: Findings) -> None:
+    """An author whose home is not here signed two logs of one size: others hold both."""
     given = {item.history.node for item in homes}
     first: dict[tuple[str, int], tuple[bytes, Path | None]] = {}
     for item in homes:
-        for received in item.history.received:
-            head, author, place = received.head, received.body.publisher, received.place
-            if head is None or author in given:
+        for author, head, shown in _shown(item):
+            if author in given:
                 continue
-            root, proof = first.setdefault((author, head.size), (head.root, received.proof))
+            root, before = first.setdefault((author, head.size), (head.root, shown))
             if root != head.root:
                 message = f"{author} signed two different logs of {head.size} entries"
-                item.findings.add(
-                    "others.fork",
-                    place.file,
-                    message,
-                    offset=place.offset,
-                    index=place.index,
-                    evidence=proof,
-                )
+                told.add("others.fork", shown or item.home, message, evidence=before)
 
 
-def _rival_charters(homes: Sequence[Audited]) -> None:
-    """Two charters of one version cannot both be in force; whoever signed both voted twice."""
+def _forked(homes: Sequence[Audited], fork: Fork, told: Findings) -> None:
+    """Two accounts of one log have different changes of keys: its author signed for both."""
+    own = [item.findings for item in homes if item.history.node == fork.node]
+    about = own[0] if own else told
+    if not any(one.code == "others.fork" for one in about.found if own or fork.node in one.message):
+        message = f"{fork.node} signed for two histories of its keys"
+        about.add("others.fork", fork.one, message, evidence=fork.other)
+
+
+def _shown(item: Audited) -> Iterator[tuple[str, Checkpoint, Path | None]]:
+    """The checkpoints of others that a home holds: whose each is, and the file that shows it."""
+    for received in item.history.received:
+        if received.head is not None:
+            yield received.body.publisher, received.head, received.proof
+    for seen in item.seen:
+        yield node_of(seen.head.origin), seen.head, seen.path
+
+
+def _rival_charters(homes: Sequence[Audited], told: Findings) -> None:
+    """Two charters of one version cannot both be in force; whoever signed both voted twice.
+
+    Who only adopted one of them, as its rules allow, did no wrong.
+    """
+    of_node = {item.history.node: item.findings for item in reversed(homes)}
     first: dict[int, tuple[bytes, frozenset[str]]] = {}
     for item in homes:
         for version, adopted in item.history.office.charters.versions.items():
@@ -221,32 +262,10 @@ def _rival_charters(homes: Sequence[Audited]) -> None:
                 known, before = first.setdefault(version, (digest, by))
                 if known == digest:
                     continue
-                both = ", ".join(sorted(by & before)) or "nobody"
-                message = f"another charter of version {version} was adopted; {both} signed both"
-                item.findings.add(
-                    "charter.fork", place.file, message, offset=place.offset, index=place.index
-                )
-
-
-def _find_cycle(homes: Sequence[Audited]) -> None:
-    """No model can be made from its own descendant."""
-    sources: dict[bytes, set[bytes]] = {}
-    for item in homes:
-        for out, made in item.history.made.items():
-            sources.setdefault(out, set()).update(d for d in made.sources if d != out)
-    try:
-        TopologicalSorter(sources).prepare()
-    except CycleError as error:
-        cycle: set[bytes] = set(error.args[1])
-        for item in homes:
-            for out, made in item.history.made.items():
-                if out in cycle:
-                    message = f"{out.hex()[:16]}… is made from what was made from it"
-                    place = made.place
-                    item.findings.add(
-                        "lineage.cycle",
-                        place.file,
-                        message,
-                        offset=place.offset,
-                        index=place.index,
+                both = sorted(by & before)
+                message = f"another charter of version {version} was adopted; "
+                message += f"{', '.join(both) or 'nobody'} signed both"
+                for about in [of_node[one] for one in both if one in of_node] or [told]:
+                    about.add(
+                        "charter.fork", place.file, message, offset=place.offset, index=place.index
                     )

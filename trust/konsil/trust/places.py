@@ -20,10 +20,10 @@ from konsil.trust.salvage import Piece, Salvage, salvage
 from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-class Item(msgspec.Struct, frozen=True):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One entry where it lies: its bytes (empty when pruned, None when lost), leaf hash, place."""
 
     index: int
@@ -35,25 +35,28 @@ class Item(msgspec.Struct, frozen=True):
     """What stands in the place of an entry that was changed in a tail."""
 
 
-def items(
+def groups(
     layout: Layout, findings: Findings, settle: Callable[[Salvage], Sequence[Piece]]
-) -> Iterator[Item]:
-    """Every entry in order, and what is wrong with the files that it lies in.
+) -> Iterator[Sequence[Item]]:
+    """Every entry in order, neighbours together, and what is wrong with their files.
 
-    Of a damaged tail `settle` says what its frames are.
+    Of a damaged tail `settle` says what its frames are. What is wrong with a group is told before
+    the group itself, so that the order of the findings is that of the places.
     """
     if not layout.tails:
         findings.add("layout.missing", layout.folder / "tail.0", "there is no tail")
     start = layout.tails[-1] if layout.tails else (max(layout.bundles, default=-1) + 1) * 256
     for group in range(start // tiles.WIDTH):
-        yield from _bundle(layout, group, findings)
+        yield _bundle(layout, group, findings)
     if layout.tails:
-        yield from _tail(layout, start, findings, settle)
-    for number in (number for number in layout.bundles if number * tiles.WIDTH >= start):
-        _check_ahead(layout, number, findings)
+        for item in _tail(layout, start, findings, settle):
+            yield (item,)
+    ahead = [number for number in layout.bundles if number * tiles.WIDTH >= start]
+    if ahead and layout.tails:
+        _check_ahead(layout, ahead, findings)
 
 
-def _bundle(layout: Layout, group: int, findings: Findings) -> Iterator[Item]:
+def _bundle(layout: Layout, group: int, findings: Findings) -> list[Item]:
     """The 256 entries of one bundle; bare leaf hashes from its tile when the bundle is lost."""
     path = layout.path(tiles.bundle_path(group))
     tile = layout.path(tiles.tile_path(0, group))
@@ -67,17 +70,20 @@ def _bundle(layout: Layout, group: int, findings: Findings) -> Iterator[Item]:
         missing = isinstance(error, FileNotFoundError)
         message = "256 entries are missing" if missing else str(error)
         findings.add("bundle.missing" if missing else "bundle.corrupt", path, message, index=first)
-        for place, leaf in enumerate(hashes or [bytes(merkle.HASH_BYTES)] * tiles.WIDTH):
-            yield Item(first + place, None, leaf, tile, place * merkle.HASH_BYTES)
-        return
+        return [
+            Item(first + place, None, leaf, tile, place * merkle.HASH_BYTES)
+            for place, leaf in enumerate(hashes or [bytes(merkle.HASH_BYTES)] * tiles.WIDTH)
+        ]
     leaves = _leaves_of(found, hashes)
     if hashes is not None and hashes != leaves:
         place = next(at for at in range(tiles.WIDTH) if hashes[at] != leaves[at])
         message = f"does not match entry {first + place}"
         at = place * merkle.HASH_BYTES
         findings.add("tile.mismatch", tile, message, offset=at, index=first + place, evidence=path)
-    for place, (offset, entry) in enumerate(found):
-        yield Item(first + place, entry, leaves[place], path, offset)
+    return [
+        Item(index, entry, leaf, path, offset)
+        for index, ((offset, entry), leaf) in enumerate(zip(found, leaves, strict=True), first)
+    ]
 
 
 def _tail(
@@ -112,31 +118,51 @@ def _tail(
         findings.add("tail.torn", path, message, offset=torn, index=start + len(pieces))
 
 
-def read_again(layout: Layout, group: int) -> dict[int, Item]:
-    """One group of 256 by index, where it lies. Raises `FileNotFoundError`, as `walk` does."""
-    start, told = layout.tails[-1] if layout.tails else (group + 1) * tiles.WIDTH, Findings("")
-    behind = group * tiles.WIDTH >= start
-    items = _tail(layout, start, told) if behind else _bundle(layout, group, told)
-    return {item.index: item for item in items if item.index // tiles.WIDTH == group}
+class Again:
+    """Entries where they lie, read once more: the tail once for all of them, and the last bundle
+    stays at hand."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._tail: dict[int, Item] | None = None
+        self._group = -1
+        self._bundle: dict[int, Item] = {}
+
+    def get(self, index: int) -> Item | None:
+        """An entry; None when it cannot be told. Raises `FileNotFoundError`, as `walk` does."""
+        tails = self._layout.tails
+        if tails and index >= tails[-1]:
+            if self._tail is None:
+                self._tail = _by_index(_tail(self._layout, tails[-1], Findings("")))
+            return self._tail.get(index)
+        if index // tiles.WIDTH != self._group:
+            self._group = index // tiles.WIDTH
+            self._bundle = _by_index(_bundle(self._layout, self._group, Findings("")))
+        return self._bundle.get(index)
 
 
-def _check_ahead(layout: Layout, number: int, findings: Findings) -> None:
-    """A bundle that a crash, or a running node, wrote before it shortened the tail."""
-    path = layout.path(tiles.bundle_path(number))
+def _by_index(items: Iterable[Item]) -> dict[int, Item]:
+    return {item.index: item for item in items}
+
+
+def _check_ahead(layout: Layout, ahead: Sequence[int], findings: Findings) -> None:
+    """Bundles that a crash, or a running node, wrote before it shortened the tail."""
     try:
         frames = tail_of(layout, layout.tails[-1]).frames
     except RemoteError:
         return  # the tail itself is a finding
-    at = number * tiles.WIDTH - layout.tails[-1]
-    expected = [item.entry for item in frames[at : at + tiles.WIDTH]]
-    try:
-        held = [entry for _, entry in _read_bundle(layout, number)]
-    except RemoteError as error:
-        findings.add("bundle.corrupt", path, error.message, index=number * tiles.WIDTH)
-        return
-    if held != expected:
-        message = "does not match the entries in the tail"
-        findings.add("bundle.corrupt", path, message, index=number * tiles.WIDTH)
+    for number in ahead:
+        path = layout.path(tiles.bundle_path(number))
+        at = number * tiles.WIDTH - layout.tails[-1]
+        expected = [item.entry for item in frames[at : at + tiles.WIDTH]]
+        try:
+            held = [entry for _, entry in _read_bundle(layout, number)]
+        except RemoteError as error:
+            findings.add("bundle.corrupt", path, error.message, index=number * tiles.WIDTH)
+            continue
+        if held != expected:
+            message = "does not match the entries in the tail"
+            findings.add("bundle.corrupt", path, message, index=number * tiles.WIDTH)
 
 
 def tile_hashes(layout: Layout, level: int, number: int, findings: Findings) -> list[bytes] | None:
@@ -164,16 +190,17 @@ def tail_of(layout: Layout, start: int) -> tiles.Tail:
 
 def _leaves_of(found: list[tuple[int, bytes]], hashes: list[bytes] | None) -> list[bytes]:
     """The leaf hashes of a bundle; for a pruned body the tile's word is all there is."""
-    leaves = [merkle.leaf_hash(entry) for _, entry in found]
-    for place, (_, entry) in enumerate(found):
-        if not entry:
-            leaves[place] = bytes(merkle.HASH_BYTES) if hashes is None else hashes[place]
+    leaves = merkle.leaf_hashes(entry for _, entry in found)
+    if not all(entry for _, entry in found):
+        for place, (_, entry) in enumerate(found):
+            if not entry:
+                leaves[place] = bytes(merkle.HASH_BYTES) if hashes is None else hashes[place]
     return leaves
 
 
 def leaves_in_bundle(layout: Layout, group: int) -> list[bytes]:
     """The leaf hashes of a group by its entries. Raises `FileNotFoundError` or `RemoteError`."""
-    return [merkle.leaf_hash(entry) for _, entry in _read_bundle(layout, group)]
+    return merkle.leaf_hashes(entry for _, entry in _read_bundle(layout, group))
 
 
 def leaves_in_tile(layout: Layout, group: int) -> list[bytes]:

@@ -7,6 +7,8 @@ what it appends during the reading is looked at next time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +19,7 @@ from konsil.protocol.genesis import Author
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, LogRedact
+from konsil.trust.hidden import explains
 from konsil.trust.layout import scan
 from konsil.trust.report import TAMPERED, Findings
 from konsil.trust.sources import ATTEMPTS, require_ledger
@@ -33,7 +36,9 @@ class Told(msgspec.Struct, frozen=True):
     author: Author
     entries: tuple[Entry, ...]
     lacking: int = 0
-    """Entries that are not here, and of which no `log.redact` says why."""
+    """Entries that are not here, and of which no `log.redact` that holds says why."""
+    redacted: Mapping[int, str] = MappingProxyType({})
+    """The types of the entries whose bodies a `log.redact` took away, by index."""
 
     def keyring(self) -> Keyring:
         """Every key that the author ever had. Raises `RemoteError` for an impossible change."""
@@ -73,13 +78,19 @@ def read_ledger(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Told:
     if broken or structure.author is None:
         what = broken[0].line() if broken else f"{folder}: no genesis entry"
         raise VerificationError(what, hint="run: konsil audit verify")
-    return Told(structure.author, tuple(read), _lacking(structure, read))
+    redacted = _redacted(structure, read)
+    lacking = len(structure.lost) + len(structure.pruned) - len(redacted)
+    return Told(structure.author, tuple(read), lacking, redacted)
 
 
-def _lacking(structure: Structure, read: Sequence[Entry]) -> int:
-    redacted = {(entry.b.index, entry.b.leaf) for entry in read if isinstance(entry.b, LogRedact)}
-    gone = [one for one in structure.pruned if (one.place.index, one.leaf) not in redacted]
-    return len(structure.lost) + len(gone)
+def _redacted(structure: Structure, read: Sequence[Entry]) -> dict[int, str]:
+    kinds = {
+        (entry.b.index, entry.b.leaf): entry.b.kind
+        for entry in read
+        if isinstance(entry.b, LogRedact) and explains(entry.b, entry.n)
+    }
+    gone = {one.place.index: (one.place.index, one.leaf) for one in structure.pruned}
+    return {index: kinds[key] for index, key in gone.items() if key in kinds}
 
 
 def walk_ledger(

@@ -1,43 +1,31 @@
 """Pruned bodies: which may go, when, and what must say so.
 
-A `log.redact` names the entry by index and leaf hash; a `node.boot` names what a recovery could
-not bring back. The type and the time of a body that is gone cannot be read any more. What can
-be said of its age is bounded by the entry before it: inside every window means inside its own.
+A `log.redact` names the entry by index and leaf hash, and proves its type and its time
+(`konsil.protocol.leaves`): a body of a type that must stay cannot go under another name. A
+`node.boot` names what a recovery could not bring back. How old a body was when it went is told
+by the writer's own times, but no later than others had seen the word that took it away.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from konsil.protocol import entries, merkle, tiles
+from konsil.protocol import leaves, tiles
 from konsil.protocol.errors import RemoteError
-from konsil.trust.layout import MAX_BUNDLE_BYTES, MAX_TAIL_BYTES, Layout
-from konsil.trust.sources import read_file
+from konsil.trust.fence import SKEW_MS
+from konsil.trust.hidden import explains, may_be_pruned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from konsil.protocol.entries import Entry
     from konsil.protocol.node_bodies import LogRedact, NodeBoot
+    from konsil.trust.fence import Fence
     from konsil.trust.margin import Margin
-    from konsil.trust.structure import Place, Pruned, Structure
+    from konsil.trust.structure import Place, Structure
 
 RETENTION_MS = 183 * 24 * 3_600_000
 """How long a body stays at the least where no charter says otherwise: six months."""
-
-_KEPT = ("node.", "key.", "charter.", "member.", "model.", "artifact.")
-_OTHER = "it has another leaf hash"
-_KEPT_TYPES = frozenset({"log.redact", "peer.exposed", "audit.run"})
-
-
-def may_be_pruned(word: str) -> bool:
-    """Whether a body of this type may ever go; a stranger needs the others."""
-    return word not in _KEPT_TYPES and not word.startswith(_KEPT)
-
-
-PRUNABLE = tuple(word for word in entries.TYPES if may_be_pruned(word))
 
 
 class Redactions:
@@ -62,21 +50,20 @@ class Redactions:
         """A start names what could not be recovered."""
         self._lost.extend((span.first, span.last) for span in body.lost)
 
-    def check(self, structure: Structure) -> None:
-        """Holds the words against the bodies that are here and those that are not."""
+    def check(self, structure: Structure, seen: Fence | None) -> None:
+        """Holds the words against the tree and the bodies that are not here.
+
+        `seen` tells when others had cosigned the log.
+        """
         pruned = {item.place.index: item for item in structure.pruned}
-        bodies = _Bodies(structure.layout)
         told: set[tuple[int, bytes]] = set()
-        for place, now_ms, body, windows in sorted(self._redacts, key=lambda one: one[2].index):
-            told.add((body.index, body.leaf))
-            fault = "it does not stand before this entry"
-            if body.index < place.index:
-                gone = pruned.get(body.index)
-                if gone is None:
-                    fault = _fault(bodies.entry(body.index), body, windows, now_ms)
-                else:
-                    fault = _fault_of_gone(gone, body, windows, now_ms)
-            if fault:
+        for place, ts, body, windows in sorted(self._redacts, key=lambda one: one[2].index):
+            now_ms = ts
+            if seen is not None and place.index < seen.head.size:
+                now_ms = min(ts, seen.first.ms + SKEW_MS)
+            if explains(body, place.index):
+                told.add((body.index, body.leaf))
+            if fault := _fault(structure, place.index, body, windows, now_ms):
                 self._margin.add("redact.refused", place, f"entry {body.index}: {fault}")
         for item in structure.pruned:
             if (item.place.index, item.leaf) in told:
@@ -84,65 +71,35 @@ class Redactions:
             elif any(first <= item.place.index <= last for first, last in self._lost):
                 self.gone.append(item.place.index)
             else:
-                message = "its body is gone, and no entry says why"
+                message = "its body is gone, and no entry says why it may be"
                 self._margin.add("entry.pruned", item.place, message)
         if self.gone:
             message = f"{len(self.gone)} bodies did not come back, from this entry on"
             self._margin.add("entry.lost", pruned[self.gone[0]].place, message)
 
 
-def _fault(data: bytes, body: LogRedact, windows: Mapping[str, int], now_ms: int) -> str:
-    """Why a body that is still here may not go; of one that is lost nothing can be said."""
-    if not data:
-        return ""
-    if merkle.leaf_hash(data) != body.leaf:
-        return _OTHER
-    try:
-        frame = entries.peek(data)
-    except RemoteError:
-        return ""  # that is a finding already
-    if not may_be_pruned(frame.t):
-        return f"a {frame.t} body may never go"
-    return _too_early(windows.get(frame.t, RETENTION_MS), now_ms - frame.ts)
-
-
-def _fault_of_gone(gone: Pruned, body: LogRedact, windows: Mapping[str, int], now_ms: int) -> str:
-    """Why a body that is gone had to stay, whatever it was."""
-    if gone.leaf != body.leaf:
-        return _OTHER
-    window = min(windows.get(word, RETENTION_MS) for word in PRUNABLE)
-    return _too_early(window, now_ms - gone.since_ms)
-
-
-def _too_early(window: int, age: int) -> str:
+def _fault(
+    structure: Structure, at: int, body: LogRedact, windows: Mapping[str, int], now_ms: int
+) -> str:
+    """Why the `log.redact` at index `at` takes away what it may not; empty when it may."""
+    if body.index >= at:
+        return "it does not stand before this entry"
+    if _leaf(structure, body.index) not in (None, body.leaf):
+        return "it has another leaf hash"
+    if leaves.shown(body.front, body.kind, body.written_ms) != body.leaf:
+        return f"its leaf hash is not that of a {body.kind} of that time"
+    if not may_be_pruned(body.kind):
+        return f"a {body.kind} body may never go"
+    window, age = windows.get(body.kind, RETENTION_MS), now_ms - body.written_ms
     return f"it had to stay for {window} ms, and is {age} ms old" if age < window else ""
 
 
-class _Bodies:
-    """Entries read again from the files; the file that was read last is kept."""
-
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._path: Path | None = None
-        self._held: list[bytes] = []
-
-    def entry(self, index: int) -> bytes:
-        """The bytes of an entry; empty when they cannot be read."""
-        start = self._layout.tails[-1] if self._layout.tails else index + 1
-        bundled = index < start
-        name = tiles.bundle_path(index // tiles.WIDTH) if bundled else f"tail.{start}"
-        path = self._layout.path(name)
-        if path != self._path:
-            self._path, self._held = path, []
-            with suppress(RemoteError, FileNotFoundError):
-                self._held = _in_bundle(path) if bundled else _in_tail(path)
-        at = index % tiles.WIDTH if bundled else index - start
-        return self._held[at] if at < len(self._held) else b""
-
-
-def _in_bundle(path: Path) -> list[bytes]:
-    return [entry for _, entry in tiles.read_bundle(read_file(path, MAX_BUNDLE_BYTES))]
-
-
-def _in_tail(path: Path) -> list[bytes]:
-    return [item.entry for item in tiles.read_tail(read_file(path, MAX_TAIL_BYTES)).frames]
+def _leaf(structure: Structure, index: int) -> bytes | None:
+    """The leaf hash of an entry; None where it cannot be told, which is a finding already."""
+    group, place = divmod(index, tiles.WIDTH)
+    if not structure.knows(index + 1) or index >= structure.size:
+        return None
+    try:
+        return structure.leaves(group)[place]
+    except RemoteError:
+        return None

@@ -30,10 +30,12 @@ from konsil.protocol.learning_bodies import (
     TrustUpdate,
     UnlearnDone,
 )
-from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
+from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, LogRedact
 from konsil.trust.judgement import Judgements
+from konsil.trust.manifests import differences
 from konsil.trust.margin import Margin
 from konsil.trust.office import Office
+from konsil.trust.sources import blob_file
 from konsil.trust.structure import Place
 
 if TYPE_CHECKING:
@@ -41,15 +43,31 @@ if TYPE_CHECKING:
 
     from konsil.protocol.artifact import Artifact
     from konsil.protocol.genesis import Author
+    from konsil.protocol.identity import VerifyKey
     from konsil.protocol.limits import Limits
+    from konsil.trust.fence import Fence
     from konsil.trust.report import Findings
     from konsil.trust.sources import Blobs
     from konsil.trust.structure import Structure
 
+_LEARNING = frozenset(
+    {
+        ModelBase,
+        ModelTrain,
+        ArtifactPublish,
+        ArtifactReceive,
+        ArtifactReject,
+        ArtifactIntegrate,
+        TrustUpdate,
+        KeyRotate,
+        KeyRevoke,
+    }
+)
+"""What is judged here; all other entries are the office's."""
 _UNCHANGED: Mapping[str, Keyring] = MappingProxyType({})
 
 
-class Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, gc=False):
     """An artifact.publish entry of this log."""
 
     place: Place
@@ -57,7 +75,7 @@ class Published(msgspec.Struct, frozen=True):
     body: ArtifactPublish
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """An artifact.receive entry of this log; `head` is None when its proof was not checked."""
 
     place: Place
@@ -67,17 +85,23 @@ class Received(msgspec.Struct, frozen=True):
     proof: Path | None
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """A signed statement that `publisher` gave out `env` as number `sequence` of a kind."""
 
     publisher: str
     kind: str
     sequence: int
     env: bytes
-    file: Path
+    store: str
+    """The root of the blobs that it lies in."""
+
+    @property
+    def file(self) -> Path:
+        """The envelope."""
+        return Path(blob_file(self.store, self.env))
 
 
-class Made(msgspec.Struct, frozen=True):
+class Made(msgspec.Struct, frozen=True, gc=False):
     """Where the log first says that a model was made, and from what."""
 
     place: Place
@@ -115,6 +139,8 @@ class History:
         self._authors = authors
         self._keyrings = keyrings
         self._keys = Keyring.of(authors[node]) if node in authors else None
+        self._signer: VerifyKey | None = None
+        """Who signs this log's artifacts now, once that was asked."""
         self._margin = Margin(blobs, findings, limits)
         self._limits = limits
         self._judgements = Judgements(findings)
@@ -123,17 +149,18 @@ class History:
         self._held: set[tuple[bytes, str]] = set()
         self._taken: set[bytes] = set()
         self._sequences: dict[str, int] = {}
+        self._unlearned: list[int] = []
+        """Unlearnings whose bodies were redacted, and whose models nothing has named yet."""
 
     def take(self, place: Place, entry: Entry) -> None:
         """Holds the next entry against the rules."""
-        if entry.ts < self.last_ms:
-            message = f"its time is {self.last_ms - entry.ts} ms before that of an earlier entry"
-            self._margin.add("entry.time", place, message)
+        self._timed(place, entry.ts)
         self.begun_ms = self.begun_ms or entry.ts
-        self.last_ms = max(self.last_ms, entry.ts)
         self.office.charters.carried(place, entry)
         body = entry.b
-        if isinstance(body, ModelBase):
+        if type(body) not in _LEARNING:
+            self._decided(place, entry)
+        elif isinstance(body, ModelBase):
             self._make(place, body.model, ())
             self._judgements.chain.had(body.model, self.node)
         elif isinstance(body, ModelTrain):
@@ -157,24 +184,55 @@ class History:
             self._judgements.take(place, body, data)
         elif isinstance(body, KeyRotate | KeyRevoke):
             self._change(place, body)
-        else:
-            if isinstance(body, UnlearnDone):
-                self._known(place, body.old, "what was unlearned from")
-                # Made from nothing: whoever looks for descendants must not go on through it.
-                self.made.setdefault(body.new, Made(place, ()))
-            self.office.take(place, entry)
+
+    def _decided(self, place: Place, entry: Entry) -> None:
+        body = entry.b
+        if isinstance(body, UnlearnDone):
+            self._known(place, body.old, "what was unlearned from")
+            # Made from nothing: whoever looks for descendants must not go on through it.
+            self.made.setdefault(body.new, Made(place, ()))
+        self.office.take(place, entry)
+
+    def _timed(self, place: Place, time_ms: int) -> None:
+        if time_ms < self.last_ms:
+            message = f"its time is {self.last_ms - time_ms} ms before that of an earlier entry"
+            self._margin.add("entry.time", place, message)
+        self.last_ms = max(self.last_ms, time_ms)
+
+    def hidden(self, place: Place, body: LogRedact) -> None:
+        """The next entry was redacted; `body` proves of which type and time it was."""
+        self._timed(place, body.written_ms)
+        if body.kind == "trust.update":
+            self._judgements.hidden()
+        elif body.kind == "unlearn.done":
+            self._unlearned.append(place.index)
+        self.office.hidden(place, body)
 
     def missed(self) -> None:
         """The next entry cannot be read."""
         self._judgements.missed()
 
-    def finish(self, structure: Structure) -> None:
-        """The log has ended, with this structure."""
+    def finish(self, structure: Structure, seen: Fence | None = None) -> None:
+        """The log has ended, with this structure; `seen` tells when others had cosigned it."""
         self._judgements.finish()
-        self.office.finish(structure)
+        self.office.finish(structure, seen)
 
-    def _knows(self, model: bytes) -> bool:
-        return model in self.made or model in self._taken
+    def _knows(self, place: Place, model: bytes) -> bool:
+        return model in self._taken or self._is_made(place, model)
+
+    def may_be_unlearned(self, place: Place) -> bool:
+        """Whether a release there, which the log did not make, may be an unlearned model."""
+        return any(at < place.index for at in self._unlearned)
+
+    def _is_made(self, place: Place, model: bytes) -> bool:
+        """Whether the log made this model, if only by an unlearning whose body was redacted.
+
+        Each of those made one model, from nothing.
+        """
+        if model not in self.made and self._unlearned:
+            del self._unlearned[0]
+            self.made[model] = Made(place, ())
+        return model in self.made
 
     def _change(self, place: Place, body: KeyRotate | KeyRevoke) -> None:
         """A key changes; `konsil.trust.structure` says when it may not."""
@@ -182,6 +240,7 @@ class History:
             return
         with suppress(RemoteError):
             before, self._keys = self._keys, self._keys.after(place.index, body)
+            self._signer = None
             if isinstance(body, KeyRevoke) and body.role == "art":
                 since = max(one.since for one in before.periods if one.role == "art")
                 for at in self.published:
@@ -204,7 +263,7 @@ class History:
                 self._known(place, digest, "what a published artifact was made from")
         manifest = self._manifest(place, body.env, self.node, place.index)
         if manifest is not None:
-            wrong = _differences(manifest, body, entry.c)
+            wrong = differences(manifest, body, entry.c)
             if wrong:
                 self._margin.add("publish.envelope", place, f"the manifest differs in {wrong}")
         self.office.published(place, entry, body, manifest)
@@ -275,28 +334,30 @@ class History:
         """The manifest in an envelope that was published at `index` of the publisher's log, its
         signature checked when the publisher is known."""
         data = self._margin.blob(place, env, "a signed envelope")
+        now = publisher == self.node and index == place.index
         keys = self._ring(publisher)
         if data is None or keys is None:
             return None
-        path = self._margin.path(env)
         try:
             sealed = envelope.unpack(data, limits=self._limits)
-            key = keys.at("art", index)
+            key = self._signer if now else None
+            if key is None:
+                key = keys.at("art", index)
+                self._signer = key if now else self._signer
             manifest = artifact.open_sealed(sealed, key, limits=self._limits)
             if manifest.publisher != publisher:
                 raise ManifestRefused(f"the manifest names {manifest.publisher} as publisher")
         except RemoteError as error:
             kind = "publish" if publisher == self.node else "receive"
             fault = "revoked" if isinstance(error, KeyRevoked) else "envelope"
-            self._margin.add(f"{kind}.{fault}", place, error.message, path)
+            self._margin.add(f"{kind}.{fault}", place, error.message, self._margin.path(env))
             return None
-        self.claims.append(
-            Claim(publisher, manifest.kind, manifest.sequence, env, path or place.file)
-        )
+        store = self._margin.store_of(env) or ""
+        self.claims.append(Claim(publisher, manifest.kind, manifest.sequence, env, store))
         return manifest
 
     def _known(self, place: Place, digest: bytes, what: str) -> None:
-        if digest not in self.made:
+        if not self._is_made(place, digest):
             message = f"{what} ({digest.hex()[:16]}…) has no entry before"
             self._margin.add("lineage.gap", place, message)
 
@@ -318,18 +379,3 @@ def _signing(keys: Keyring, note: bytes) -> Author:
     head = keys.open_checkpoint(note)
     log = [one.key for one in keys.periods if one.role == "log" and one.since <= head.size][-1]
     return msgspec.structs.replace(author, keys={**author.keys, "log": log})
-
-
-def _differences(manifest: Artifact, body: ArtifactPublish, charter: bytes) -> str:
-    """Which fields of a manifest contradict its publish entry."""
-    pairs = {
-        "payload": (manifest.payload.digest, body.art.hex()),
-        "size": (manifest.payload.size, body.size),
-        "chunk root": (manifest.payload.chunk_root, body.chunk_root.hex()),
-        "kind": (manifest.kind, body.kind),
-        "sequence": (manifest.sequence, body.sequence),
-        "parents": (sorted(manifest.parents), sorted(d.hex() for d in body.derived_from)),
-        "charter": (manifest.charter, charter.hex()),
-        "knowledge": (manifest.knowledge, body.knowledge and body.knowledge.hex()),
-    }
-    return ", ".join(name for name, (said, logged) in pairs.items() if said != logged)

@@ -7,8 +7,13 @@ the log has ended: a set of a million salts would take four times the memory.
 from __future__ import annotations
 
 from collections import Counter
+from struct import iter_unpack
+from typing import TYPE_CHECKING
 
 from konsil.protocol.entries import SALT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BUCKETS = 64
 _INDEX_BYTES = 8
@@ -21,18 +26,18 @@ class Salts:
     def __init__(self) -> None:
         self._buckets = [bytearray() for _ in range(BUCKETS)]
 
-    def add(self, salt: bytes, index: int) -> None:
-        """Notes the salt of entry `index`."""
-        # Python draws a secret for the hash of bytes at every start.
-        bucket = self._buckets[hash(salt) % BUCKETS]
-        bucket += salt
-        bucket += index.to_bytes(_INDEX_BYTES, "big")
+    def extend(self, salts: Iterable[bytes], index: int) -> None:
+        """Notes the salts of neighbouring entries, the first of them entry `index`."""
+        buckets = self._buckets
+        for at, salt in enumerate(salts, index):
+            # Python draws a secret for the hash of bytes at every start.
+            buckets[hash(salt) % BUCKETS] += salt + at.to_bytes(_INDEX_BYTES, "big")
 
     def repeated(self) -> list[int]:
         """The indices of all entries whose salt stands in an entry before them, ascending."""
         found: list[int] = []
         for bucket in self._buckets:
-            salts = [bytes(bucket[at : at + SALT_BYTES]) for at in range(0, len(bucket), _STEP)]
+            salts = [salt for (salt,) in iter_unpack(f"{SALT_BYTES}s{_INDEX_BYTES}x", bucket)]
             if len(set(salts)) == len(salts):
                 continue
             seen: Counter[bytes] = Counter()

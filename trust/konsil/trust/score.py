@@ -8,10 +8,15 @@ organisation, so that a new address or key starts with the old record.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from konsil.protocol.errors import LocalProtocolError
-from konsil.trust.fixed import UNIT_E9, ratio
+from konsil.trust.fixed import UNIT_E9, choose, greater, ratio
+
+if TYPE_CHECKING:
+    from konsil.trust.fixed import Amount, Truths
 
 NEUTRAL_E9 = UNIT_E9 // 2
 """The base rate of a peer about whom nobody has said anything."""
@@ -30,18 +35,30 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 def learned(score: Score, q_e9: int, *, refused: bool = False) -> Score:
-    """The score after one artifact of quality `q_e9` in [0, 1e9]; older evidence fades by 4 %.
+    """The score after one artifact of quality `q_e9` in [0, 1e9]; see `after`.
 
-    Of a peer whose gate was closed before (`refused`) only what speaks clearly counts: how far
-    its quality is from one half, doubled. Doing nothing for a while then undoes no harm, and
-    adds none (docs/adr/0009). Raises `LocalProtocolError` on a quality outside that range.
+    Raises `LocalProtocolError` on a quality outside that range.
     """
     if not 0 <= q_e9 <= UNIT_E9:
         raise LocalProtocolError(f"a quality of {q_e9} is outside 0 … 10**9")
+    r, s = after(score.r_e9, score.s_e9, q_e9, refused)
+    return Score(r_e9=r, s_e9=s)
+
+
+def after(
+    r_e9: Amount, s_e9: Amount, q_e9: Amount, refused: bool | Truths
+) -> tuple[Amount, Amount]:
+    """`(r, s)` after one artifact of quality `q_e9`; older evidence fades by 4 %.
+
+    Of a peer whose gate was closed before (`refused`) only what speaks clearly counts: how far
+    its quality is from one half, doubled. Doing nothing for a while then undoes no harm, and
+    adds none (docs/adr/0009).
+    """
     good, bad = q_e9, UNIT_E9 - q_e9
-    if refused:
-        good, bad = max(0, good - bad), max(0, bad - good)
-    return Score(r_e9=_faded(score.r_e9) + good, s_e9=_faded(score.s_e9) + 3 * bad // 2)
+    clear = good - bad
+    good = choose(refused, greater(clear, 0), good)
+    bad = choose(refused, greater(-clear, 0), bad)
+    return _faded(r_e9) + good, _faded(s_e9) + 3 * bad // 2
 
 
 def penalised(score: Score) -> Score:
@@ -50,14 +67,18 @@ def penalised(score: Score) -> Score:
 
 
 def trust(score: Score, base_rate_e9: int = NEUTRAL_E9) -> int:
-    """Trust in [0, 1e9]: ``(r + 2a) / (r + s + 2)``.
+    """Trust in [0, 1e9] of a score.
 
     >>> trust(Score()), trust(Score(r_e9=3 * UNIT_E9, s_e9=0))
     (500000000, 800000000)
     """
-    total = score.r_e9 + score.s_e9 + 2 * UNIT_E9
-    return ratio(score.r_e9 + 2 * base_rate_e9, total)
+    return mean(score.r_e9, score.s_e9, base_rate_e9)
 
 
-def _faded(evidence_e9: int) -> int:
+def mean(r_e9: Amount, s_e9: Amount, base_rate_e9: Amount | int = NEUTRAL_E9) -> Amount:
+    """Trust in [0, 1e9] of evidence `r` and `s`: ``(r + 2a) / (r + s + 2)``."""
+    return ratio(r_e9 + 2 * base_rate_e9, r_e9 + s_e9 + 2 * UNIT_E9)
+
+
+def _faded(evidence_e9: Amount) -> Amount:
     return (96 * evidence_e9 + 50) // 100

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from konsil.protocol import tiles
@@ -27,9 +28,8 @@ from konsil.trust.layout import MAX_BUNDLE_BYTES, MAX_TAIL_BYTES, list_folder, t
 from konsil.trust.salvage import Piece, salvage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from io import BufferedReader
-    from pathlib import Path
 
     from konsil.trust.report import Findings
 
@@ -40,6 +40,10 @@ ATTEMPTS = 5
 
 READ_BYTES = 1 << 20
 """A file below this size is read at once."""
+NEAR_BYTES = 1 << 14
+"""A blob below this size stays near once it is found right: the log soon asks for it."""
+MAX_NEAR_BYTES = 1 << 25
+"""What stays near at most; the others are read again."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _OPENING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -57,12 +61,14 @@ def open_regular(path: Path, limit: int) -> tuple[BufferedReader, int]:
     return os.fdopen(handle, "rb"), size
 
 
-def _open(path: Path, limit: int) -> tuple[int, int]:
+def _open(path: Path | str, limit: int) -> tuple[int, int]:
     """As `open_regular`, but a bare handle."""
     try:
         handle = os.open(path, _OPENING)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno == errno.ENOTDIR:
             raise FileNotFoundError(errno.ENOENT, error.strerror, str(path)) from error
         if error.errno in _SPECIAL:
             raise EncodingRefused(f"{path}: is not a regular file") from error
@@ -77,21 +83,21 @@ def _open(path: Path, limit: int) -> tuple[int, int]:
     return handle, status.st_size
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(path: Path | str, limit: int) -> bytes:
     """The bytes of a regular file of at most `limit` bytes. Raises as `open_regular` does."""
     handle, size = _open(path, limit)
     try:
-        return _read(handle, size)
+        return _read(handle, size, size)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
     finally:
         os.close(handle)
 
 
-def _read(handle: int, size: int) -> bytes:
-    """At most `size` bytes of a file; less when it ends before."""
-    data = os.read(handle, size)
-    while data and len(data) < size and (more := os.read(handle, size - len(data))):
+def _read(handle: int, least: int, most: int) -> bytes:
+    """At most `most` bytes of a file, at least `least`; less when it ends before."""
+    data = os.read(handle, most)
+    while data and len(data) < least and (more := os.read(handle, most - len(data))):
         data += more
     return data
 
@@ -168,18 +174,17 @@ def entries_now(folder: Path) -> int | None:
     return None
 
 
-def payload_files(root: Path) -> dict[bytes, Path]:
-    """The files of a payload store (`<root>/sha256/ab/<hex>`) by the digest they are named.
+def payload_digests(root: Path) -> list[bytes]:
+    """The digests that the files of a payload store (`<root>/sha256/ab/<hex>`) are named.
 
     Raises `StorageError` when a folder cannot be listed.
     """
-    found: dict[bytes, Path] = {}
+    found: list[bytes] = []
     for part in _below(root / "sha256"):
         folder = root / "sha256" / part
         for name in _below(folder):
-            path = folder / name
-            if _NAME.fullmatch(name) and name[:2] == part and _is_regular(path):
-                found[bytes.fromhex(name)] = path
+            if _NAME.fullmatch(name) and name[:2] == part and _is_regular(folder / name):
+                found.append(bytes.fromhex(name))
     return found
 
 
@@ -203,69 +208,99 @@ class Blobs:
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
-        self._stores: list[tuple[Path, int]] = []
-        self._good: dict[bytes, Path] = {}
-        self._bad: set[Path] = set()
+        self._stores: list[tuple[str, int]] = []
+        self._good: dict[bytes, str] = {}
+        """The root of the store that has it: a path for each would take as much as a blob."""
+        self._bad: set[str] = set()
+        self._near: dict[bytes, bytes] = {}
+        self._room = MAX_NEAR_BYTES
 
-    def add(self, root: Path, files: Mapping[bytes, Path], limit: int) -> int:
-        """Adds the store at `root` with these `files`; returns how many of them are right.
+    def add(self, root: Path, digests: Iterable[bytes], limit: int) -> int:
+        """Adds the store at `root`, which listed these `digests`; returns how many are right.
 
         Every file is hashed, a wrong one is a finding, and so is one of more than `limit`
         bytes. A file that disappears meanwhile (a running node tidies up) is left out.
         """
-        self._stores.append((root, limit))
+        store = str(root)
+        self._stores.append((store, limit))
         right = 0
-        for digest, path in files.items():
+        for digest in digests:
             try:
-                right += self._check(digest, path, limit)
+                right += self._check(digest, store, limit)
             except FileNotFoundError:
                 continue
             except LimitExceeded as error:
-                self._findings.add("layout.oversize", path, error.message)
+                self._findings.add("layout.oversize", Path(blob_file(store, digest)), error.message)
             except EncodingRefused:
+                path = Path(blob_file(store, digest))
                 self._findings.add("layout.stray", path, "is not a regular file")
         return right
 
     def path(self, digest: bytes) -> Path | None:
         """Where a blob lies; None when it is missing or wrong. Raises `StorageError`."""
-        for root, limit in self._stores:
-            if digest in self._good:
-                break
-            with suppress(FileNotFoundError, RemoteError):
-                name = digest.hex()
-                self._check(digest, root / "sha256" / name[:2] / name, limit)
-        return self._good.get(digest)
+        store = self.store_of(digest)
+        return None if store is None else Path(blob_file(store, digest))
 
     def get(self, digest: bytes, limit: int) -> bytes | None:
         """A blob of at most `limit` bytes; None when it is missing or wrong.
 
         Raises `LimitExceeded` for a larger one.
         """
-        path = self.path(digest)
-        return None if path is None else read_file(path, limit)
+        near = self._near.get(digest)
+        if near is not None and len(near) <= limit:
+            del self._near[digest]
+            self._room += len(near)
+            return near
+        store = self.store_of(digest)
+        return None if store is None else read_file(blob_file(store, digest), limit)
 
-    def _check(self, digest: bytes, path: Path, limit: int) -> bool:
+    def store_of(self, digest: bytes) -> str | None:
+        """The root of the store that has a blob; None when it is missing or wrong.
+
+        Raises `StorageError`.
+        """
+        if digest not in self._good:
+            for store, limit in self._stores:
+                with suppress(FileNotFoundError, RemoteError):
+                    self._check(digest, store, limit)
+                if digest in self._good:
+                    break
+        return self._good.get(digest)
+
+    def _check(self, digest: bytes, store: str, limit: int) -> bool:
+        """Whether a file matches its name; a small one that does stays near for a while."""
+        path = blob_file(store, digest)
         if path in self._bad:
             return False
         handle, size = _open(path, limit)
         try:
-            same = _digest(handle, size) == digest
+            # One byte more than there should be: a file that grows is not what its name says.
+            data = _read(handle, size, size + 1) if size < READ_BYTES else None
+            found = _digest(handle) if data is None else hashlib.sha256(data).digest()
         except OSError as error:
             raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
-        if same:
-            self._good.setdefault(digest, path)
-        else:
+        if found != digest:
             self._bad.add(path)
-            self._findings.add("blob.corrupt", path, "the bytes are not those of its name")
-        return same
+            message = "the bytes are not those of its name"
+            self._findings.add("blob.corrupt", Path(path), message)
+            return False
+        self._good.setdefault(digest, store)
+        if data is not None and len(data) < min(NEAR_BYTES, self._room):
+            self._room -= len(data) - len(self._near.get(digest, b""))
+            self._near[digest] = data
+        return True
 
 
-def _digest(handle: int, size: int) -> bytes:
+def blob_file(store: str, digest: bytes) -> str:
+    """Where a store keeps a blob."""
+    name = digest.hex()
+    return f"{store}/sha256/{name[:2]}/{name}"
+
+
+def _digest(handle: int) -> bytes:
     """SHA-256 of a file, which may be larger than memory."""
-    if size < READ_BYTES:
-        return hashlib.sha256(_read(handle, READ_BYTES)).digest()
     with os.fdopen(handle, "rb", closefd=False) as file:
         return hashlib.file_digest(file, "sha256").digest()
 

@@ -26,15 +26,14 @@ from konsil.trust.layout import (
     Layout,
 )
 from konsil.trust.places import (
+    Again,
     Item,
-    items,
+    groups,
     leaves_in_bundle,
     leaves_in_tail,
     leaves_in_tile,
-    read_again,
-    tail_of,
-    tile_hashes,
 )
+from konsil.trust.redundancy import check_older, check_tiles
 from konsil.trust.report import COPIED, TAMPERED, Findings
 from konsil.trust.salts import Salts
 from konsil.trust.salvage import Piece, Salvage, settled
@@ -51,7 +50,12 @@ _TYPE = re.compile(rb"\xa1t[\xa0-\xbf]([a-z.]+)\xa2ts.{1,9}\xa1v\x01\Z", re.DOTA
 """How an entry ends: with its type, its time and its version."""
 
 
-class Place(msgspec.Struct, frozen=True):
+_CHANGES = (KeyRotate, KeyRevoke)
+_OF_KEYS = frozenset({"node.genesis", "key.rotate", "key.revoke"})
+"""What the structure itself reads of an entry's body."""
+
+
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an entry stands."""
 
     file: Path
@@ -59,13 +63,11 @@ class Place(msgspec.Struct, frozen=True):
     index: int
 
 
-class Pruned(msgspec.Struct, frozen=True):
-    """A body that is not here any more: the leaf hash that stands for it, and the time of the
-    nearest entry before it that can be read."""
+class Pruned(msgspec.Struct, frozen=True, gc=False):
+    """A body that is not here any more, and the leaf hash that stands for it."""
 
     place: Place
     leaf: bytes
-    since_ms: int
 
 
 class Structure:
@@ -139,19 +141,33 @@ class Structure:
         """The hash over everything below hash tile `number` of tile level `level`."""
         return self._groups.node(level * tiles.HEIGHT, number)
 
-    def push(self, leaf: bytes) -> None:
-        """Adds the next leaf."""
+    def extend(self, leaves: list[bytes]) -> None:
+        """Adds the next leaves."""
+        if self._partial or len(leaves) != tiles.WIDTH:
+            for leaf in leaves:
+                self._push(leaf)
+        else:
+            self.size += tiles.WIDTH
+            self._complete(leaves)
+
+    def _push(self, leaf: bytes) -> None:
         self._partial.append(leaf)
         self.size += 1
         if len(self._partial) == tiles.WIDTH:
-            if self._kept is not None:
-                self._kept[self._groups.size] = self._partial
-            self._groups.append(merkle.root_of(self._partial))
+            self._complete(self._partial)
             self._partial = []
 
+    def _complete(self, leaves: list[bytes]) -> None:
+        """Adds a whole group."""
+        if self._kept is not None:
+            self._kept[self._groups.size] = leaves
+        self._groups.append(merkle.root_of(leaves))
+
     def keep(self) -> None:
-        """From now on leaf hashes stay in memory: they cannot be read again from a damaged tail."""
-        self._kept = {}
+        """From now on leaf hashes stay in memory: they cannot be read again from a damaged tail,
+        and not one group after the other from a long one."""
+        if self._kept is None:
+            self._kept = {}
 
 
 def walk(
@@ -160,45 +176,66 @@ def walk(
     limits: Limits,
     take: Callable[[Place, entries.Entry], None],
     missed: Callable[[], None] = lambda: None,
+    gone: Callable[[Pruned], None] = lambda _: None,
 ) -> Structure:
     """Recomputes the structure; `take(place, entry)` gets every readable entry in order.
 
-    `missed` is called where an entry is missing or was changed.
+    `missed` is called where an entry is missing or was changed, `gone` where a body is pruned.
     """
     found = Structure(layout)
     signed = _read_checkpoint(layout, findings)
     salts = Salts()
-    now_ms = 0
-    for item in items(layout, findings, lambda read: _settle(found, read, signed)):
-        found.push(item.leaf)
-        if not item.entry:
-            if item.entry is None:
-                missed()
-                found.lost.append(item.index)
-                if found.lost_keys is None and _may_change_keys(item.changed):
-                    found.lost_keys = item.index
-            else:
-                place = Place(item.file, item.offset, item.index)
-                found.pruned.append(Pruned(place, item.leaf, now_ms))
+    for group in groups(layout, findings, lambda read: _settle(found, read, signed)):
+        if layout.tails[:-1] and group[0].index >= layout.tails[0]:
+            found.keep()  # an older tail is held against them
+        found.extend([item.leaf for item in group])
+        quickly = entries.quick_all([item.entry or b"" for item in group], limits=limits)
+        read = [one for one in quickly if one is not None and one.t not in _OF_KEYS]
+        first = group[0].index
+        if [one.n for one in read] == [*range(first, first + len(group))]:
+            # As nearly always: nothing is odd about any of them.
+            salts.extend([one.s for one in read], first)
+            found.types.update([one.t for one in read])
+            for item, entry in zip(group, read, strict=True):
+                take(Place(item.file, item.offset, item.index), entry)
             continue
-        frame = _frame(item, findings, limits)
-        if frame is None:
-            continue
-        now_ms = frame.ts
-        salts.add(frame.s, item.index)
-        _typed(found, item, frame, findings, limits, take)
+        for item in group:
+            if not item.entry:
+                _gone(found, item, missed, gone)
+                continue
+            frame = _frame(item, findings, limits)
+            if frame is not None:
+                salts.extend([frame.s], item.index)
+                _typed(found, item, frame, findings, limits, take)
+    again = Again(layout)
     for index in salts.repeated():
-        item = read_again(layout, index // tiles.WIDTH)[index]
-        findings.add("entry.salt", item.file, "a salt used before", offset=item.offset, index=index)
+        # Where it lay; of a tail that a running node has just moved only the index is sure.
+        one = again.get(index)
+        file, offset = (layout.folder, None) if one is None else (one.file, one.offset)
+        findings.add("entry.salt", file, "a salt used before", offset=offset, index=index)
     # Without its first entry a log has no genesis entry; what took it away is a finding already.
     known = 0 in found.lost[:1] and any(one.exit_code == TAMPERED for one in findings.found)
     if found.author is None and not known:
         findings.add("entry.genesis", layout.folder, "the log has no valid genesis entry", index=0)
-    _check_tiles(found, findings)
+    check_tiles(found, findings)
     for start in layout.tails[:-1]:
-        _check_older(found, start, findings)
+        check_older(found, start, findings)
     _check_head(found, signed, findings, limits)
     return found
+
+
+def _gone(
+    found: Structure, item: Item, missed: Callable[[], None], gone: Callable[[Pruned], None]
+) -> None:
+    """An entry whose bytes are not here: lost, or pruned."""
+    if item.entry is None:
+        missed()
+        found.lost.append(item.index)
+        if found.lost_keys is None and _may_change_keys(item.changed):
+            found.lost_keys = item.index
+    else:
+        found.pruned.append(Pruned(Place(item.file, item.offset, item.index), item.leaf))
+        gone(found.pruned[-1])
 
 
 def _may_change_keys(left: bytes) -> bool:
@@ -253,7 +290,7 @@ def _typed(
         message = "a second genesis entry"
         findings.add("entry.genesis", item.file, message, offset=item.offset, index=item.index)
         return
-    if found.keys is not None and isinstance(entry.b, KeyRotate | KeyRevoke):
+    if found.keys is not None and isinstance(entry.b, _CHANGES):
         try:
             found.keys = found.keys.after(item.index, entry.b)
         except RemoteError as error:
@@ -286,40 +323,6 @@ def _settle(found: Structure, read: Salvage, signed: bytes | None) -> Sequence[P
     return pieces
 
 
-def _check_tiles(found: Structure, findings: Findings) -> None:
-    """Holds every hash tile against the tree; those below the tail must all be there."""
-    layout = found.layout
-    start = layout.tails[-1] if layout.tails else found.size
-    expected = {
-        (level, number)
-        for level in range(1, tiles.MAX_LEVEL + 1)
-        for number in range(start // tiles.WIDTH ** (level + 1))
-    }
-    for level, number in sorted(expected | layout.tiles):
-        end = (number + 1) * tiles.WIDTH ** (level + 1)
-        path = layout.path(tiles.tile_path(level, number))
-        if end > found.size:
-            findings.add("layout.stray", path, "a tile beyond the last entry")
-        elif found.knows(end) and (level or end > start):
-            hashes = tile_hashes(layout, level, number, findings)
-            if hashes is not None and merkle.root_of(hashes) != found.tile_root(level, number):
-                findings.add("tile.mismatch", path, "does not match the tree below it")
-
-
-def _check_older(found: Structure, start: int, findings: Findings) -> None:
-    """A crash between two tails leaves the older one; all of it must be in the log by now."""
-    path = found.layout.path(f"tail.{start}")
-    try:
-        for index, item in enumerate(tail_of(found.layout, start).frames, start):
-            group, place = divmod(index, tiles.WIDTH)
-            if index >= found.size or found.leaves(group)[place] != item.leaf:
-                message = f"is not entry {index} of the log"
-                findings.add("tail.corrupt", path, message, offset=item.offset, index=index)
-                return
-    except RemoteError as error:
-        findings.add("tail.corrupt", path, error.message, index=start)
-
-
 def _read_checkpoint(layout: Layout, findings: Findings) -> bytes | None:
     path = layout.path(CHECKPOINT)
     if not layout.checkpoint:
@@ -333,7 +336,10 @@ def _check_head(found: Structure, signed: bytes | None, findings: Findings, limi
     if signed is None or found.keys is None:
         return
     try:
-        head = found.keys.open_checkpoint(signed, only_known=True, limits=limits)
+        size = checkpoint.from_text(note.parse(signed, limits=limits)[0]).size
+        # A change of keys behind it is not signed for yet: a stop came between the two.
+        keys = found.keys.before(size)
+        head = keys.open_checkpoint(signed, only_known=True, limits=limits)
     except RemoteError as error:
         if found.lost_keys is None or not names_unknown_key(signed, found.keys):
             findings.add("checkpoint.corrupt", path, error.message)

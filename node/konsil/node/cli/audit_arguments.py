@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from konsil.node.cli import output
-from konsil.node.store.durable import replace, storage_error
+from konsil.node.store.durable import put, storage_error
 from konsil.node.store.lock import is_held
 from konsil.protocol.errors import UsageError
+from konsil.protocol.identity import ROLES
+from konsil.trust.layout import CHECKPOINT, COSIGNED, INDEX, LOCK, tail_start
 from konsil.trust.printable import printable
 from konsil.trust.remedies import remedy
 
@@ -28,6 +31,7 @@ Homes = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The file to write.")]
 
+_OF_A_LEDGER = frozenset({CHECKPOINT, COSIGNED, INDEX, LOCK, "tile"})
 ATTEMPTS = 3
 PAUSE_S = 0.05
 FINDINGS, REFUSED, INCOMPLETE = 1, 3, 4
@@ -72,7 +76,7 @@ def write(path: Path, data: bytes) -> None:
     may_write(path)
     target = path.resolve()
     if not target.exists() or target.is_file():
-        replace(target, data)
+        put(target, data)
         return
     try:
         with target.open("wb") as file:
@@ -88,9 +92,23 @@ def may_write(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent}: there is no such folder", hint="make it first")
     above = path.resolve().parents
-    homes = [one for one in above if (one / "ledger" / "checkpoint").exists()]
-    if homes or any((one / "checkpoint").exists() and one.name == "ledger" for one in above):
+    if any(_is_ledger(one / "ledger") or _is_ledger(one) or _has_keys(one) for one in above):
         raise UsageError(f"{path}: lies in the home of a node", hint="write it somewhere else")
+
+
+def _is_ledger(folder: Path) -> bool:
+    """Whether a node's ledger lies there, though a file of it be missing."""
+    names: list[str] = []
+    if folder.name == "ledger":
+        with suppress(OSError):
+            names = os.listdir(folder)
+    return any(name in _OF_A_LEDGER or tail_start(name) is not None for name in names)
+
+
+def _has_keys(folder: Path) -> bool:
+    """Whether these are the keys of a node, or a home that has some."""
+    places = (folder, folder / "keys") if folder.name == "keys" else (folder / "keys",)
+    return any(os.path.lexists(one / f"{role}.key") for one in places for role in ROLES)
 
 
 def settled(homes: list[Path], *, replay: bool) -> Report:

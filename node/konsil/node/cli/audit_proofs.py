@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -64,7 +63,7 @@ def prove(
     }
     where = f"entry {proven.entry.n} ({proven.entry.t}) of {proven.head.size}"
     if out is None and not as_json:
-        _raw(proven.data)
+        output.raw(proven.data)
         output.talk(f"{where}, under the file `{proven.signed_by}`")
         return
     answer("prove", data, [f"{out}: {where}, under the file `{proven.signed_by}`"], as_json=as_json)
@@ -114,17 +113,6 @@ def _tell_fork(verb: str, file: Path, found: ProvenFork, *, as_json: bool) -> No
     message = f"{file}: a fork is proven: {found.verdict}"
     problem = (REFUSED, message, "keep the file: it convinces anybody")
     answer(verb, found.to_data(), found.lines(), as_json=as_json, problem=problem)
-
-
-def _raw(data: bytes) -> None:
-    """Bytes to stdout as they are, whatever its encoding."""
-    sys.stdout.flush()
-    binary = getattr(sys.stdout, "buffer", None)
-    if binary is None:
-        sys.stdout.write(data.decode())
-    else:
-        binary.write(data)
-        binary.flush()
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = MappingProxyType(

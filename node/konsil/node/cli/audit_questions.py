@@ -40,7 +40,7 @@ def artifact(
 
     told = gather(distinct(homes))
     found = trace(told, digest)
-    problem = None
+    problem = _lacking(told)
     if found.fault:
         problem = REFUSED, f"the signature does not verify: {found.fault}", ""
     elif found.unchecked:

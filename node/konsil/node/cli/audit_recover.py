@@ -129,7 +129,9 @@ def _mirrors(home: Path) -> tuple[tuple[int, str, str] | None, list[str]]:
     except VerificationError as error:
         broken = (REFUSED, error.message, error.hint)
     done = []
-    for path in (path for path in sorted(peers.glob(f"*{SUFFIX}")) if path.is_file()):
+    for path in sorted(peers.glob(f"*{SUFFIX}")):
+        if path.is_dir() and not path.is_symlink():
+            continue
         heads = () if known is None else known.heads(path.name.removesuffix(SUFFIX))
         done.append(mend_mirror(path, {head.size: head.root for head, _ in heads}))
     return broken, [line for line in done if line]

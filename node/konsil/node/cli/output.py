@@ -23,7 +23,7 @@ from konsil.protocol.errors import StorageError
 from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from konsil.protocol.errors import KonsilError
 
@@ -45,10 +45,11 @@ def emit(
 ) -> None:
     """Print the result of a command that succeeded: as JSON, or by calling `text`."""
     _print_anywhere()
-    if as_json:
-        _print_json({"schema": f"konsil.{verb}/1", "ok": True, "data": data})
-    elif text is not None:
-        text()
+    with _listened():
+        if as_json:
+            _print_json({"schema": f"konsil.{verb}/1", "ok": True, "data": data})
+        elif text is not None:
+            text()
 
 
 def finish(
@@ -67,10 +68,12 @@ def finish(
     problem = error or ErrorObject(code="findings", message="there are findings", hint="")
     _print_anywhere()
     if as_json:
-        _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": data})
+        with _listened():
+            _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": data})
     else:
-        if text is not None:
-            text()
+        with _listened():
+            if text is not None:
+                text()
         talk(f"konsil: {problem['message']}" + (f" ({problem['hint']})" if problem["hint"] else ""))
     raise typer.Exit(exit_code)
 
@@ -80,7 +83,8 @@ def fail(verb: str, error: KonsilError, *, as_json: bool) -> int:
     if as_json:
         message, hint = printable(error.message), printable(error.hint)
         problem = ErrorObject(code=error.code, message=message, hint=hint)
-        _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": {}})
+        with _listened():
+            _print_json({"schema": f"konsil.{verb}/1", "ok": False, "error": problem, "data": {}})
     else:
         talk(f"konsil: {error.diagnostics()}")
     return error.exit_code
@@ -99,7 +103,8 @@ def settle(code: int) -> int:
     Python would end with a code of its own (120), and with a traceback when nobody listens.
     """
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError as error:
         sys.stdout = None
         told = code == StorageError.exit_code
@@ -110,6 +115,27 @@ def settle(code: int) -> int:
     except (OSError, AttributeError):
         sys.stderr = None
     return code
+
+
+def raw(data: bytes) -> None:
+    """Bytes to stdout as they are, whatever its encoding."""
+    with _listened():
+        sys.stdout.flush()
+        binary = getattr(sys.stdout, "buffer", None)
+        if binary is None:
+            sys.stdout.write(data.decode())
+        else:
+            binary.write(data)
+            binary.flush()
+
+
+@contextlib.contextmanager
+def _listened() -> Iterator[None]:
+    """That nobody listens any more is no error, and changes nothing about what was found."""
+    try:
+        yield
+    except BrokenPipeError:
+        sys.stdout = None
 
 
 def _print_anywhere() -> None:

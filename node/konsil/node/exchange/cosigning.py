@@ -7,6 +7,9 @@ our neighbours sign stands together under our own newest checkpoint in `ledger/c
 A cosigned checkpoint is therefore one whose entries somebody else holds. Nothing of ours is
 released under another: what nobody holds, nobody must know that we signed.
 
+A cosignature whose time is far from our own clock is not stored: it would say of our entries that
+they are older or newer than they are. Its witness holds the entries all the same, so it counts.
+
 A witness may cosign with a key that only its newest entries bring: then its log is mirrored
 first, and where that fails it is asked again once it is. Times in seconds.
 """
@@ -27,6 +30,7 @@ from konsil.protocol.cosignature import WitnessKey
 from konsil.protocol.errors import ManifestRefused, RemoteError
 from konsil.protocol.witness import COSIGNED, Request
 from konsil.trust import witnessing
+from konsil.trust.fence import SKEW_MS
 from konsil.trust.layout import COSIGNED as COSIGNED_FILE
 from konsil.trust.witnessing import Witness
 
@@ -189,9 +193,27 @@ class Cosigning:
             return False
         if _size(note) < _size(self._cosigned):
             return True  # it came late: more is cosigned by now
+        near = self._near(lines, member)
+        if not near:
+            return True
+        if near != lines:
+            merged = cosignature.merge(base, near, self._witnesses(), limits=self._limits)
         replace(self._chronicle.folder / COSIGNED_FILE, merged)
         self._cosigned = merged
         return True
+
+    def _near(self, lines: bytes, member: Member) -> bytes:
+        """The cosignatures whose times our own clock can believe."""
+        now_s, kept = self._clock_s(), b""
+        for line in notes.parse_lines(lines, limits=self._limits):
+            if len(line.signature) != cosignature.SIGNATURE_BYTES:
+                continue  # of a stranger: nobody takes it over
+            apart_s = cosignature.time_of(line.signature) - now_s
+            if abs(apart_s) * 1_000 <= SKEW_MS:
+                kept += line.text.encode()
+            else:
+                self._log.warning("cosigning.clock", peer=member.name, apart_s=apart_s)
+        return kept
 
     def _witnesses(self) -> list[WitnessKey]:
         """Every key under which a member ever cosigned, as far as its log is mirrored."""

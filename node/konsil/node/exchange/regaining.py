@@ -30,6 +30,7 @@ from konsil.protocol.errors import (
 from konsil.protocol.members import Member
 from konsil.protocol.mirror import Ask, Leaf, Page, Prove, Proven
 from konsil.protocol.node_bodies import LogRedact, NodeBoot, Span
+from konsil.trust.hidden import explains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -283,7 +284,7 @@ def lost_bodies(journal: Journal) -> list[Span]:
     told: set[int] = set()
     for entry in journal.entries():
         here.add(entry.n)
-        if isinstance(entry.b, LogRedact):
+        if isinstance(entry.b, LogRedact) and explains(entry.b, entry.n):
             told.add(entry.b.index)
         elif isinstance(entry.b, NodeBoot):
             for span in entry.b.lost:

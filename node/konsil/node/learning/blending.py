@@ -16,7 +16,7 @@ from konsil.knowledge.pack import load
 from konsil.knowledge.screen import screen
 from konsil.node.learning.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
 from konsil.protocol import records
-from konsil.trust import evidence, integrate, score, weights
+from konsil.trust import evidence, integrate, medians, score, weights
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import UNIT_E9, to_e9
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from konsil.knowledge.named import NamedTensors
     from konsil.node.store.blobs import BlobStore
     from konsil.protocol.digest import Digest
-
-RULE = "evidence-gated/1"
-"""The name of these rules in the ledger."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +72,7 @@ class Blending:
         granted = "mixed" if len(parts) > 1 else "nothing_granted"
         return Mixed(
             out=out,
-            rule=RULE,
+            rule=integrate.RULE,
             parts=tuple(
                 MixedPart(art=p.art, node=p.node, w_e9=p.w_e9, trust_e9=p.trust_e9) for p in parts
             ),
@@ -98,15 +95,15 @@ class Blending:
         """The records of all candidates at the whole step: measured first, then weighed."""
         before, trained = self._before.select(self._names), self._trained.select(self._names)
         own = to_e9(trained.distance(before))
-        trusts = [score.trust(score.Score(r_e9=c.r_e9, s_e9=c.s_e9)) for c in self._candidates]
+        trusts = [score.mean(c.r_e9, c.s_e9) for c in self._candidates]
         distances, reaches = [], []
         for candidate in self._candidates:
             received = self._received(candidate)
             distances.append(to_e9(received.distance(trained)))
             reaches.append(to_e9(received.distance(before)))
-        tau, rho = evidence.bounds(distances, reaches, own, trusts)
+        tau, rho = medians.bounds_of(distances, reaches, own, trusts)
         gains, errors = self._gains(reaches, rho)
-        scales = evidence.gain_scales(gains, errors, trusts)
+        scales = medians.gain_scales_of(gains, errors, trusts)
         mine = (self._request.before, self._request.trained)
         return tuple(
             evidence.recompute(

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import torch
 
-from konsil.knowledge import train
+from konsil.knowledge import batches, train
 from konsil.protocol.digest import Digest, tagged
 from konsil.protocol.errors import StorageError
 
@@ -70,6 +70,7 @@ def recipe(task: Task, request: Open) -> Digest:
         "release": _name_of(task.release) or "identity",
         "local": task.local,
         "local_epochs": task.local_epochs,
+        "local_steps": task.local_steps,
         "batch_size": task.batch_size,
         "learning_rate": repr(task.learning_rate),
         "seed": request.seed,
@@ -80,7 +81,7 @@ def recipe(task: Task, request: Open) -> Digest:
 
 def code(factory: Factory) -> Digest:
     """The source files that train: the task's own and our loop."""
-    found = [inspect.getsourcefile(factory), inspect.getsourcefile(train)]
+    found = [inspect.getsourcefile(part) for part in (factory, train, batches)]
     texts = [Path(name).read_bytes() for name in found if name and Path(name).is_file()]
     return tagged("code", *texts)
 

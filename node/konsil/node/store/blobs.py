@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from konsil.node.store.durable import Folders, replace, storage_error, sync_folder
+from konsil.node.store.reading import opened
 from konsil.protocol.digest import Digest, sha256
 from konsil.protocol.errors import IncompleteError, VerificationError
 
@@ -74,13 +75,11 @@ class BlobStore:
         """The blob, open for reading. Raises `IncompleteError` when it is not here."""
         path = self.path(digest)
         try:
-            return path.open("rb")
+            return opened(path)[0]
         except FileNotFoundError as error:
             raise IncompleteError(
                 f"{path}: this blob is not here", hint="restore the file from a backup"
             ) from error
-        except OSError as error:
-            raise storage_error(path, error) from error
 
     def get(self, digest: Digest, *, verify: bool = True) -> bytes:
         """All bytes of a blob. Raises `IncompleteError`, or `VerificationError` for wrong bytes."""
@@ -127,7 +126,7 @@ class BlobStore:
 
 def _hash_file(path: Path, *, sync: bool) -> Digest:
     state = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path)[0] as file:
         while piece := file.read(READ_BYTES):
             state.update(piece)
         if sync:

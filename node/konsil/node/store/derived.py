@@ -9,12 +9,14 @@ of the two names; doing it again does no more. Nobody else may write the home me
 from __future__ import annotations
 
 import os
-import shutil
+import stat
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import TEMPORARY, storage_error, sync_file, sync_folder
+from konsil.node.store.durable import TEMPORARY, copy, storage_error, sync_folder
+from konsil.node.store.reading import opened
 from konsil.protocol import merkle
+from konsil.protocol.errors import StorageError
 from konsil.protocol.merkle import HASH_BYTES, Peaks
 from konsil.protocol.tiles import PREFIX_BYTES
 from konsil.trust.index import IndexRefused, follows, open_index
@@ -61,18 +63,30 @@ def mend_mirror(path: Path, roots: Mapping[int, bytes]) -> str:
     a portion was being written, and the next start cuts it off. Raises `StorageError`.
     """
     try:
-        with path.open("rb") as file:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return _set_aside(path)
+        with opened(path)[0] as file:
             end, why = _sound(file, roots)
-        if not why:
-            return ""
-        target = _kept(path)
-        temporary = path.with_name(path.name + TEMPORARY)
-        _copy(path, temporary, end)
+            if not why:
+                return ""
+            target = _kept(path)
+            temporary = path.with_name(path.name + TEMPORARY)
+            file.seek(0)
+            copy(file, temporary, end)
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error
     return f"{path}: {why}; moved to {target}, the {end} bytes before that are left"
+
+
+def _set_aside(path: Path) -> str:
+    """Moves a link, a pipe or a device aside, not what it leads to; what was done."""
+    target = _free(path.parent.parent, path)
+    os.rename(path, target)
+    sync_folder(target.parent)
+    sync_folder(path.parent)
+    return f"{path}: is not a regular file; moved to {target}"
 
 
 def _sound(file: BinaryIO, roots: Mapping[int, bytes]) -> tuple[int, str]:
@@ -99,31 +113,32 @@ def _sound(file: BinaryIO, roots: Mapping[int, bytes]) -> tuple[int, str]:
 def _kept(path: Path) -> Path:
     """A second name of the file among what was moved aside; made unless it has one there."""
     folder = path.parent.parent / ASIDE
-    if folder.is_dir():
+    if _is_folder(folder):
         for item in folder.glob(f"{path.name}*"):
-            if item.samefile(path):
+            if os.path.samestat(os.lstat(item), os.lstat(path)):
                 return item
     target = _free(path.parent.parent, path)
-    os.link(path, target)
+    os.link(path, target, follow_symlinks=False)
     sync_folder(target.parent)
     return target
 
 
-def _copy(path: Path, temporary: Path, end: int) -> None:
-    """The first `end` bytes of a file, durable in another."""
-    shutil.copyfile(path, temporary)
-    os.truncate(temporary, end)
-    sync_file(temporary)
+def _is_folder(path: Path) -> bool:
+    """Whether a folder stands there: a link would lead out of the home."""
+    return os.path.lexists(path) and stat.S_ISDIR(os.lstat(path).st_mode)
 
 
 def _free(home: Path, path: Path) -> Path:
     """A name that nothing has among what was moved aside. Raises `StorageError`."""
     folder = home / ASIDE
     try:
-        folder.mkdir(exist_ok=True)
+        if not os.path.lexists(folder):
+            os.mkdir(folder)
         sync_folder(home)
     except OSError as error:
         raise storage_error(folder, error) from error
+    if not _is_folder(folder):
+        raise StorageError(f"{folder}: is not a folder", hint="move it away, then try again")
     number = 0
     while os.path.lexists(target := folder / (path.name + (f".{number}" if number else ""))):
         number += 1

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
+COPIED_BYTES = 1 << 20
 TEMPORARY = ".tmp"
 """The suffix of a file that is not finished; what a crash leaves under it is never read."""
+
+AS_IT_IS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How everything in a home is opened: a link is not followed, and a pipe is not waited for."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -37,7 +43,7 @@ def storage_error(place: Path, error: OSError) -> StorageError:
 
 def sync_file(path: Path) -> None:
     """Makes the content of a file durable that something else wrote. Raises `OSError`."""
-    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    handle = os.open(path, os.O_RDWR | AS_IT_IS)
     try:
         os.fsync(handle)
     finally:
@@ -91,7 +97,7 @@ def write_at(path: Path, data: bytes, offset: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists()
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | AS_IT_IS, 0o644)
         try:
             os.ftruncate(handle, offset)
             write_all(handle, data, offset)
@@ -104,29 +110,84 @@ def write_at(path: Path, data: bytes, offset: int) -> None:
         raise storage_error(path, error) from error
 
 
+def begin(path: Path, mode: int = 0o644) -> int:
+    """A new file under this very name, open for writing. Raises `OSError`.
+
+    It follows no link and writes into nothing that was there before.
+    """
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | AS_IT_IS, mode)
+
+
+def afresh(path: Path, mode: int = 0o644) -> int:
+    """As `begin`, for an unfinished file of ours: what a stop left under its name goes first."""
+    try:
+        return begin(path, mode)
+    except FileExistsError:
+        os.unlink(path)
+        return begin(path, mode)
+
+
+def copy(file: BinaryIO, path: Path, length: int) -> None:
+    """The next `length` bytes of an open file, durable in an unfinished one of ours.
+
+    Raises `OSError`.
+    """
+    handle, done = afresh(path), 0
+    try:
+        while piece := file.read(min(COPIED_BYTES, length - done)):
+            write_all(handle, piece, done)
+            done += len(piece)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def stage(path: Path, data: bytes) -> Path:
     """Writes a temporary file beside `path`, its content durable, and returns its path.
 
-    Raises `OSError`, after removing the file.
+    For the folders of a home, where such a name is nobody else's. Raises `OSError`, after
+    removing the file.
     """
     temporary = path.with_name(path.name + TEMPORARY)
+    _fill(temporary, afresh(temporary), data)
+    return temporary
+
+
+def _fill(path: Path, handle: int, data: bytes) -> None:
+    """Writes a new file and closes it; one that cannot be finished is removed."""
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             write_all(handle, data, 0)
             os.fdatasync(handle)
         finally:
             os.close(handle)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    return temporary
 
 
 def replace(path: Path, data: bytes) -> None:
     """Replaces, or creates, `path` with `data`, atomically and durably. Raises `StorageError`."""
     try:
         os.replace(stage(path, data), path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def put(path: Path, data: bytes) -> None:
+    """As `replace`, in a folder of other people: no file there is touched but `path`.
+
+    The unfinished file has a name that nobody can foresee. Raises `StorageError`.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+    try:
+        _fill(temporary, begin(temporary), data)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
     except OSError as error:
         raise storage_error(path, error) from error

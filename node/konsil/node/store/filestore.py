@@ -17,7 +17,9 @@ from konsil.node.store.durable import Folders, replace, stage, storage_error, sy
 from konsil.node.store.edge import Edge
 from konsil.node.store.tailfile import TailFile
 from konsil.protocol import merkle, tiles
-from konsil.protocol.errors import EncodingRefused, VerificationError
+from konsil.protocol.errors import EncodingRefused, RemoteError, VerificationError
+from konsil.trust.layout import MAX_BUNDLE_BYTES
+from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +142,7 @@ class FileStore:
     def _read_bundle(self, number: int) -> list[bytes]:
         path = self.folder / tiles.bundle_path(number)
         try:
-            return [entry for _, entry in tiles.read_bundle(read(path))]
+            return [entry for _, entry in tiles.read_bundle(read(path, MAX_BUNDLE_BYTES))]
         except EncodingRefused as error:
             raise VerificationError(f"{path}: {error.message}") from error
 
@@ -177,7 +179,7 @@ class FileStore:
                 folders.add(path.parent)
                 if not path.exists():
                     os.replace(stage(path, data), path)
-                elif path.read_bytes() != data:
+                elif read(path, MAX_BUNDLE_BYTES) != data:
                     raise VerificationError(f"{path}: differs from the entries in the tail")
             for path in folders:
                 sync_folder(path)
@@ -197,22 +199,23 @@ class FileStore:
             self._edge.trim(on_disk)
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a file of the truth.
+def read(path: Path, limit: int) -> bytes:
+    """The bytes of a file of the truth, of which there may be `limit`.
 
-    Raises `VerificationError` when it is missing and `StorageError` when it is unreadable.
+    Raises `VerificationError` when it is missing, larger, or no regular file, and `StorageError`
+    when it is unreadable.
     """
     try:
-        return path.read_bytes()
+        return read_file(path, limit)
     except FileNotFoundError as error:
         raise VerificationError(f"{path}: is missing") from error
-    except OSError as error:
-        raise storage_error(path, error) from error
+    except RemoteError as error:
+        raise VerificationError(error.message) from error
 
 
 def read_tile(path: Path) -> list[bytes]:
     """The hashes of a full tile. Raises `VerificationError` or `StorageError`."""
     try:
-        return tiles.read_tile(read(path))
+        return tiles.read_tile(read(path, tiles.TILE_BYTES))
     except EncodingRefused as error:
         raise VerificationError(f"{path}: {error.message}") from error

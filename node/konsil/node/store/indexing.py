@@ -10,12 +10,19 @@ may write the ledger meanwhile.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import TEMPORARY, storage_error, sync_file, sync_folder
+from konsil.node.store.durable import (
+    TEMPORARY,
+    afresh,
+    copy,
+    storage_error,
+    sync_file,
+    sync_folder,
+)
+from konsil.node.store.reading import opened
 from konsil.protocol.errors import StorageError
 from konsil.trust.index import (
     KEPT_BYTES,
@@ -51,13 +58,16 @@ def update(folder: Path, *, most: int | None = None, anew: bool = False) -> int:
     temporary = folder / f"{INDEX}{TEMPORARY}"
     try:
         log = InPlace(folder)
-        temporary.unlink(missing_ok=True)
         first = 0 if anew else _begun(folder, log)
         end = log.size if most is None else min(log.size, first + most)
         if 0 < first == end:
             return end
         if first:
-            shutil.copyfile(path, temporary, follow_symlinks=False)
+            file, size = opened(path)
+            with file:
+                copy(file, temporary, size)
+        else:
+            os.close(afresh(temporary))
         with closing(sqlite3.connect(temporary, isolation_level=None)) as base:
             _fill(base, log, first, end)
         sync_file(temporary)

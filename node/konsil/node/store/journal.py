@@ -28,15 +28,18 @@ from konsil.protocol.errors import (
     ConfigError,
     KonsilError,
     RemoteError,
+    StorageError,
     UsageError,
     VerificationError,
 )
+from konsil.protocol.leaves import front_hash
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.node_bodies import LogRedact
-from konsil.trust.layout import COSIGNED
+from konsil.trust.hidden import may_be_pruned
+from konsil.trust.layout import COSIGNED, MAX_NOTE_BYTES
 from konsil.trust.ledger import Ledger
 from konsil.trust.ledger import Receipt as Receipt
-from konsil.trust.redaction import may_be_pruned
+from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,8 +193,9 @@ class Journal:
     def cosigned_size(self) -> int:
         """How many entries the cosigned checkpoint beside the ledger covers; 0 without one."""
         try:
-            return self.open_checkpoint((self.folder / COSIGNED).read_bytes()).size
-        except (OSError, RemoteError):
+            note = read_file(self.folder / COSIGNED, MAX_NOTE_BYTES)
+            return self.open_checkpoint(note).size
+        except (OSError, StorageError, RemoteError):
             return 0
 
     @property
@@ -232,7 +236,15 @@ class Journal:
                 f"entry {index}: a {frame.t} entry may never be redacted",
                 hint="a stranger needs it to verify this ledger",
             )
-        body = LogRedact(index=index, leaf=found.leaf, legal=legal, authority=authority)
+        body = LogRedact(
+            index=index,
+            leaf=found.leaf,
+            front=front_hash(found.entry),
+            kind=frame.t,
+            written_ms=frame.ts,
+            legal=legal,
+            authority=authority,
+        )
         if not any(isinstance(e.b, LogRedact) and e.b.index == index for e in self.entries()):
             self.append([body])
         drop(self.folder)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import storage_error
+from konsil.node.store.durable import AS_IT_IS, storage_error
 from konsil.protocol.errors import StorageError
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ def take(folder: Path) -> int:
     """
     path = folder / LOCK
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | AS_IT_IS, 0o600)
     except OSError as error:
         raise storage_error(path, error) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise StorageError(f"{path}: is not a regular file", hint="move it out of the ledger")
     for attempt in range(LOCK_ATTEMPTS):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -18,6 +18,7 @@ import msgspec
 
 from konsil.node.store.canopy import Canopy
 from konsil.node.store.durable import storage_error, write_at
+from konsil.node.store.reading import opened
 from konsil.protocol import merkle, tiles
 from konsil.protocol.errors import LimitExceeded, ManifestRefused
 from konsil.protocol.keyring import is_change
@@ -65,7 +66,7 @@ class Mirror:
         self._size = 0
         self._end = 0
         try:
-            there = path.stat().st_size if path.exists() else 0
+            there = _size(path)
             self._load(there, roots)
         except OSError as error:
             raise storage_error(path, error) from error
@@ -203,7 +204,7 @@ class Mirror:
         if offset >= end:
             return
         data, at = b"", 0
-        with self._path.open("rb") as file:
+        with opened(self._path)[0] as file:
             file.seek(offset)
             while offset < end:
                 if len(data) - at < MAX_FRAME_BYTES:
@@ -218,3 +219,13 @@ class Mirror:
 
     def _hashes(self, group: int) -> list[bytes]:
         return [leaf for _, _, leaf in islice(self._frames(self._starts[group], self._end), WIDTH)]
+
+
+def _size(path: Path) -> int:
+    """How many bytes a mirror has; none where there is none. Raises `StorageError`."""
+    try:
+        file, size = opened(path)
+    except FileNotFoundError:
+        return 0
+    file.close()
+    return size

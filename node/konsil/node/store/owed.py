@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import replace, storage_error
+from konsil.node.store.durable import replace
+from konsil.node.store.reading import whole
+from konsil.protocol.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +71,6 @@ def _parse(data: bytes) -> list[Debt]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise storage_error(path, error) from error
+        return whole(path, DEFAULT_LIMITS.witness_bytes)
+    except FileNotFoundError:
+        return b""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.node.store.durable import TEMPORARY, storage_error, sync_folder
+from konsil.node.store.durable import AS_IT_IS, TEMPORARY, storage_error, sync_folder
 from konsil.node.store.edge import Edge, Row
 from konsil.node.store.filestore import CHECKPOINT, FileStore, read, read_tile
 from konsil.node.store.tailfile import PREFIX, TailFile
@@ -24,6 +24,7 @@ from konsil.protocol import note as notes
 from konsil.protocol.errors import RemoteError, SignatureRefused, VerificationError
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.layout import MAX_NOTE_BYTES, MAX_TAIL_BYTES
 from konsil.trust.own_keys import follow
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def recover(folder: Path, *, limits: Limits = DEFAULT_LIMITS) -> Recovered:
     """
     start, older = _tails(folder)
     path = folder / f"{PREFIX}{start}"
-    data = read(path)
+    data = read(path, MAX_TAIL_BYTES)
     tail = _parse(path, data)
     pending = [item.entry for item in tail.frames]
     _check_positions(path, tail, start, limits)
@@ -129,7 +130,7 @@ def _edge(folder: Path, start: int) -> Edge:
 
 def _checkpoint_bytes(folder: Path) -> bytes | None:
     path = folder / CHECKPOINT
-    return read(path) if path.exists() else None
+    return read(path, MAX_NOTE_BYTES) if os.path.lexists(path) else None
 
 
 def _check_signed(store: FileStore, note: bytes | None, limits: Limits) -> list[str]:
@@ -172,7 +173,7 @@ def _signed_head(store: FileStore, note: bytes, ring: Keyring, limits: Limits) -
 def _check_older(store: FileStore, start: int) -> None:
     """A crash between two tails leaves the older one; all of it must be in the store by now."""
     path = store.folder / f"{PREFIX}{start}"
-    for position, item in enumerate(_parse(path, read(path)).frames, start):
+    for position, item in enumerate(_parse(path, read(path, MAX_TAIL_BYTES)).frames, start):
         if position >= store.size or store.entry(position) != item.entry:
             raise VerificationError(f"{path}: offset {item.offset}: is not entry {position}")
 
@@ -184,7 +185,7 @@ def _settle(path: Path, end: int) -> None:
     before it synced: nothing may be signed, or removed, on its account before it is on the disk.
     """
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = os.open(path, os.O_RDWR | AS_IT_IS)
         try:
             if os.fstat(handle).st_size > end:
                 os.ftruncate(handle, end)

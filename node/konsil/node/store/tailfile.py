@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import stage, storage_error, sync_folder, write_all
+from konsil.node.store.durable import AS_IT_IS, stage, storage_error, sync_folder, write_all
 from konsil.protocol.errors import StorageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class TailFile:
         self._length = length
         self._broken = False
         try:
-            self._handle = os.open(path, os.O_RDWR)
+            self._handle = os.open(path, os.O_RDWR | AS_IT_IS)
         except OSError as error:
             raise storage_error(path, error) from error
 

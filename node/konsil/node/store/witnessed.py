@@ -15,9 +15,11 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING
 
-from konsil.node.store.durable import replace, storage_error, write_at
+from konsil.node.store.durable import replace, write_at
+from konsil.node.store.reading import whole
 from konsil.protocol import checkpoint, note
 from konsil.protocol.errors import RemoteError, VerificationError
+from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.trust.peers import read_record
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ class Witnessed:
         self._sure = True
         """Whether the file is what we know; a failure may have left the old one or the new."""
         try:
-            data = path.read_bytes() if path.exists() else b""
-        except OSError as error:
-            raise storage_error(path, error) from error
+            data = whole(path, DEFAULT_LIMITS.witness_bytes)
+        except FileNotFoundError:
+            data = b""
         self._load(data)
 
     def heads(self, node: str) -> list[tuple[Checkpoint, bytes]]:

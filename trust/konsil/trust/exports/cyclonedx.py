@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from konsil.protocol.artifact import Artifact
-    from konsil.trust.lineage import Lineage, Step
+    from konsil.trust.lineage import Lineage
+    from konsil.trust.steps import Step
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json; version=1.6"
 SHORT = 12
@@ -67,7 +68,7 @@ def _component(lineage: Lineage, step: Step, manifest: Artifact | None) -> Compo
     component = _named(lineage, step.out)
     component["bom-ref"] = _reference(step.out)
     component["properties"] = _properties(step)
-    if step.kind not in ("base", "unknown"):
+    if step.kind not in ("base", "unknown", "disputed"):
         component["manufacturer"] = {"name": lineage.name(step.node)}
     ancestors = [
         _named(lineage, source.model)
@@ -95,7 +96,7 @@ def _named(lineage: Lineage, digest: bytes) -> Component:
 def _properties(step: Step) -> list[dict[str, str]]:
     words = [_property("step", step.kind)]
     if step.kind != "base":
-        words.append(_property("node", step.node))
+        words += (_property("node", node) for node in step.nodes)
     for name, value in (("index", step.index), ("round", step.round)):
         if value is not None:
             words.append(_property(name, value))

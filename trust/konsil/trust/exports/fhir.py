@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from konsil.protocol.entries import Entry
-    from konsil.trust.lineage import Lineage, Source, Step
+    from konsil.trust.lineage import Lineage
     from konsil.trust.reading import Told
+    from konsil.trust.steps import Source, Step
 
 MEDIA_TYPE = "application/fhir+json; fhirVersion=5.0"
 DIGESTS = "konsil:payload/sha256"

@@ -13,7 +13,8 @@ from konsil.trust.exports.names import instant
 from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
-    from konsil.trust.lineage import Lineage, Step
+    from konsil.trust.lineage import Lineage
+    from konsil.trust.steps import Step
 
 MEDIA_TYPE = "application/json"
 PREFIXES = {
@@ -64,11 +65,13 @@ def _making(step: Step) -> list[tuple[str, dict[str, object]]]:
 
 
 def _origin(step: Step) -> list[tuple[str, dict[str, object]]]:
-    """Whose a payload is that no given ledger explains; a base model is nobody's."""
+    """Whose a payload is that no ledger explains, or who claim it; a base model is nobody's."""
     if step.kind == "base":
         return []
-    words: dict[str, object] = {"prov:entity": _payload(step.out), "prov:agent": _node(step.node)}
-    return [("wasAttributedTo", words)]
+    out = _payload(step.out)
+    return [
+        ("wasAttributedTo", {"prov:entity": out, "prov:agent": _node(node)}) for node in step.nodes
+    ]
 
 
 def _entity(step: Step) -> dict[str, object]:
@@ -98,7 +101,7 @@ def _activity(step: Step) -> dict[str, object]:
 
 def _agents(lineage: Lineage, order: list[Step]) -> Records:
     """The nodes that made something here, each with its short name."""
-    nodes = sorted({step.node for step in order if step.kind != "base"})
+    nodes = sorted({node for step in order if step.kind != "base" for node in step.nodes})
     return {
         _node(node): {
             "prov:type": {"$": "prov:Organization", "type": "prov:QUALIFIED_NAME"},

@@ -1,11 +1,13 @@
 """Privacy spent, data set by data set, as the logs say it and summed again.
 
 A data set is known by its salted commitment only. The plain sum of ε bounds what was spent
-together (basic composition); every `cumulative_micro` must be that sum at its place.
+together (basic composition); every `cumulative_micro` must be that sum at its place. Behind a
+redacted price a sum is known from below, and then as the next price of its data set states it.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,8 +48,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def eps_micro(self) -> int:
-        """Σ ε in 1e-6."""
-        return sum(one.body.eps_micro for one in self.spends)
+        """Σ ε in 1e-6, and with what redacted prices cost, where a later one tells."""
+        return self.spends[-1].follows_micro
 
     @property
     def delta_e12(self) -> int:
@@ -71,12 +73,20 @@ def budget(homes: Gathered, start: str = "") -> tuple[Account, ...]:
     Raises `IncompleteError` when there is no such data set, `UsageError` for several.
     """
     found: dict[tuple[str, bytes], list[Spend]] = {}
+    hidden = {
+        home.node: sorted(at for at, kind in home.told.redacted.items() if kind == "privacy.spend")
+        for home in homes.homes
+    }
     for home, entry in homes.entries():
         body = entry.b
         if not isinstance(body, PrivacySpend):
             continue
         spends = found.setdefault((home.node, body.dataset), [])
-        before = spends[-1].follows_micro if spends else 0
+        last, before = (spends[-1].index, spends[-1].follows_micro) if spends else (-1, 0)
+        gone = hidden[home.node]
+        first = bisect_right(gone, last)
+        if first < len(gone) and gone[first] < entry.n:
+            before = max(before, body.cumulative_micro - body.eps_micro)
         spends.append(
             Spend(
                 index=entry.n,

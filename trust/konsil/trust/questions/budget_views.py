@@ -26,10 +26,11 @@ def delta(e12: int) -> str:
 
 def to_lines(homes: Gathered, accounts: Sequence[Account]) -> list[str]:
     """The accounts in lines; what a person is told when nothing was spent, too."""
-    if not accounts:
+    hidden = homes.redacted("privacy.spend")
+    if not accounts and not hidden:
         count = plural(len(homes.homes), "ledger")
         return [f"nothing was spent: {count} without any privacy.spend entry"]
-    lines = []
+    lines = [f"{hidden}; what is summed here is the least that was spent"] if hidden else []
     for one in accounts:
         lines.append(
             f"{homes.name(one.node)}, data set {one.dataset.hex()}:"
@@ -54,6 +55,9 @@ def to_data(homes: Gathered, accounts: Sequence[Account]) -> dict[str, object]:
     """The `data` object of `konsil audit budget --json`."""
     return {
         "spent": bool(accounts),
+        "redacted": sum(
+            kind == "privacy.spend" for home in homes.homes for kind in home.told.redacted.values()
+        ),
         "datasets": [
             {
                 "dataset": one.dataset.hex(),

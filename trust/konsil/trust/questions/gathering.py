@@ -83,6 +83,13 @@ class Gathered:
         words = (f"{plural(count, 'entry')} of {self.name(node)}" for node, count in short.items())
         return f"not here: {', '.join(words)}" if short else ""
 
+    def redacted(self, kind: str) -> str:
+        """Which ledgers lack bodies of a type by their own word, in words; empty when none does."""
+        counts = {home.node: [*home.told.redacted.values()].count(kind) for home in self.homes}
+        words = (f"{count} {kind} of {self.name(node)}" for node, count in counts.items() if count)
+        told = ", ".join(words)
+        return f"redacted: {told}" if told else ""
+
     def blob(self, digest: bytes, limit: int) -> bytes | None:
         """A blob from whichever home has it; None when none has it as its name says."""
         for home in self.homes:

@@ -211,7 +211,11 @@ def _recomputed(home: GivenHome, data: dict[int, bytes | None]) -> dict[int, lis
     findings = Findings(home.path.name)
     judgements = Judgements(findings)
     chain = judgements.chain
+    hidden = sorted(at for at, kind in home.told.redacted.items() if kind == "trust.update")
     for entry in home.told.entries:
+        while hidden and hidden[0] < entry.n:
+            judgements.hidden()
+            del hidden[0]
         body, place = entry.b, Place(home.path, 0, entry.n)
         if isinstance(body, ModelBase):
             chain.had(body.model, home.node)

@@ -13,8 +13,9 @@ import msgspec
 from konsil.protocol.errors import UsageError
 from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive
 from konsil.trust.exact import Amount, shown
-from konsil.trust.lineage import Step, lineage_of
+from konsil.trust.lineage import lineage_of
 from konsil.trust.questions.gathering import hex_start
+from konsil.trust.steps import Step
 
 if TYPE_CHECKING:
     from konsil.trust.questions.gathering import Gathered

@@ -56,6 +56,8 @@ def missing(homes: Gathered, found: Taint) -> tuple[str, str] | None:
         told.append(f"{plural(len(found.unexplained), 'payload')} may be made from it")
     if lacking := homes.lacking():
         told.append(lacking)
+    if hidden := homes.redacted("unlearn.done"):
+        told.append(f"{hidden}, and a line of descent may end there")
     if not told:
         return None
     hint = f"name those homes too: {', '.join(names)}" if names else "put the files back"
