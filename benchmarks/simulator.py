@@ -41,6 +41,7 @@ def _bench(rounds: int, *, turns: int) -> list[Row]:
     return [
         *rows,
         at_least("64 nodes, evidence, signed and logged", [told["ledgered"]], 1000, unit),
+        Row(name="64 nodes, the same, homes on disk", value=told["written"], unit=unit),
         at_least("64 nodes, mean / ceiling", [told["ratio_mean"]], 0.5),
         at_least("64 nodes, evidence / ceiling", [told["ratio_evidence"]], 0.1),
         at_most("64 nodes, peak memory", [told["peak_rss_mb"]], 500, "MiB"),
@@ -85,9 +86,10 @@ def _scale_alone(nodes: int, rounds: int) -> dict[str, object]:
 
 
 def _bench_alone(rounds: int, turns: int) -> dict[str, object]:
+    from konsil.simulations.sim.bench.ledgered import ledgered_rate
     from konsil.simulations.sim.bench.measuring import measure
 
-    return dict(measure(rounds, turns=turns))
+    return {**measure(rounds, turns=turns), "written": ledgered_rate(min(rounds, 10), written=True)}
 
 
 if __name__ == "__main__":

@@ -23,13 +23,27 @@ def main(words: Sequence[str] | None = None) -> None:
     from konsil.node.cli import app
 
     arguments = list(sys.argv[1:] if words is None else words)
+    if arguments[:1] != ["run"] and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.exit("konsil: over several processes there is only `run`")
     with processes() as rank:
         if rank == 0:
             app.main(["sim", *arguments])
         else:
-            silent = io.StringIO()
-            with contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
-                app.main(["sim", *without_out(arguments)])
+            _silently(["sim", *without_out(arguments)])
+
+
+def _silently(words: Sequence[str]) -> None:
+    """The same in a process that is not the first; why it failed is told all the same."""
+    from konsil.node.cli import app
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            app.main(words)
+    except SystemExit as end:
+        if end.code:
+            sys.stderr.write(said.getvalue())
+        raise
 
 
 @contextlib.contextmanager
@@ -43,7 +57,8 @@ def processes() -> Iterator[int]:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend)
     try:
         yield dist.get_rank()
     finally:

@@ -28,12 +28,12 @@ from konsil.simulations.sim.attacks.forge import forge, poisoned
 from konsil.simulations.sim.attacks.view import View
 from konsil.simulations.sim.emulate import command, hostile, namespaces
 from konsil.simulations.sim.emulate.casting import cast_of
-from konsil.simulations.sim.emulate.conducting import Conducting, halves
+from konsil.simulations.sim.emulate.conducting import Conducting
 from konsil.simulations.sim.emulate.gauging import weights
 from konsil.simulations.sim.emulate.limits import NODE_MB, Lines, check, free_mb
 from konsil.simulations.sim.emulate.timetable import Timetable
 from konsil.simulations.sim.engine import simulate
-from konsil.simulations.sim.faults import FaultPlan
+from konsil.simulations.sim.faults import FaultPlan, halves
 from konsil.simulations.sim.links import Links
 from konsil.simulations.sim.result import Result
 from konsil.simulations.sim.scenario_reading import read_scenario, scenario_of

@@ -12,6 +12,7 @@ import torch
 from konsil.protocol.errors import ConfigError, TaskError
 from konsil.simulations.sim.engine import Run, simulate, threads
 from konsil.simulations.sim.result import faults_missed
+from konsil.simulations.sim.scenario_checks import check
 from konsil.simulations.sim.scenario_reading import scenario_of
 from konsil.simulations.sim.setting import setting_of
 
@@ -42,7 +43,7 @@ def lasting(result):
 
 
 ATTACKED = {"adversary": {"fraction": 0.25, "attack": ["sign_flip", "dissensus"]}}
-FAULTY = {"faults": {"drop": 0.1, "churn": 0.1, "delay_rounds": 2, "slow": 0.3, "heal": True}}
+FAULTY = {"faults": {"drop": 0.1, "churn": 0.1, "slow": 0.3, "heal": True}}
 
 
 def test_a_seed_gives_the_same_run_twice_and_another_seed_another(tmp_path):
@@ -210,6 +211,34 @@ def test_unlike_models_and_an_absent_gpu_are_refused_in_one_line(tmp_path):
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no GPU"):
             simulate(scenario(), tmp_path, device="cuda")
+
+
+def test_drift_reaches_everybody_who_looks_at_rows(tmp_path):
+    """Alone, in the network and in the holdouts patients look alike in a round."""
+    population = {**PLAIN["population"], "drift": 0.3}
+    asked = {"population": population, "trust": {"rule": "local_only"}}
+    alone = simulate(scenario(**asked), tmp_path, device="cpu")
+    assert alone.metric_mean == pytest.approx(alone.metric_local_mean)
+    run = started(tmp_path, population=population)
+    with threads(1):
+        run.round(1)
+        first = run._judging._inputs.clone()
+        run.round(2)
+    assert not torch.equal(run._judging._inputs, first)
+    assert torch.equal(run._judging._inputs, run.setting.cohorts_at(2).holdout_inputs)
+
+
+def test_where_nothing_is_exchanged_nothing_is_sent(tmp_path):
+    for rule in ("local_only", "pooled"):
+        result = simulate(scenario(trust={"rule": rule}), tmp_path, device="cpu")
+        assert result.bytes_per_node_round == 0
+
+
+def test_a_forger_of_single_messages_does_not_go_with_late_ones():
+    adversary = {"fraction": 0.25, "attack": "dissensus"}
+    asked = scenario(adversary=adversary, faults={"delay_rounds": 2})
+    with pytest.raises(ConfigError, match="delay_rounds"):
+        check(asked)
 
 
 @pytest.mark.parametrize("change", [{"feature_shift": 0.5}, {"drift": 0.1}, {"metric": "auc"}])

@@ -91,6 +91,47 @@ def test_the_fastest_way_that_fits_is_taken():
     assert isinstance(network_of(Stubborn, (6,)), OneByOne)
 
 
+class Scaled(nn.Module):
+    """Has a buffer and a frozen tensor, which nobody trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("scale", torch.ones(6))
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def forward(self, inputs):
+        return self.linear(inputs * self.scale) * self.frozen
+
+
+def test_buffers_and_frozen_tensors_stay_as_they_are():
+    network = network_of(Scaled, (6,))
+    models = models_of(network, Scaled, 4)
+    stepped = models.clone()
+    network.descend(stepped, [Step(*a_batch(4))], 0.3)
+    before, after = network.layout.tensors(models), network.layout.tensors(stepped)
+    for name in ("scale", "frozen"):
+        assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["linear.weight"][0], after["linear.weight"][0])
+
+
+def test_a_network_that_draws_while_it_trains_is_refused():
+    with pytest.raises(ConfigError, match="random"):
+        network_of(lambda: nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5)), (6,))
+
+
+def test_only_what_is_a_perceptron_is_taken_for_one():
+    shared = nn.ReLU()
+    twice = nn.Sequential(nn.Linear(6, 5), shared, nn.Linear(5, 3), shared)
+    assert not isinstance(network_of(lambda: twice, (6,)), Perceptron)
+
+    class Doubled(nn.Sequential):
+        def forward(self, inputs):
+            return 2 * super().forward(inputs)
+
+    assert not isinstance(network_of(lambda: Doubled(nn.Linear(6, 3)), (6,)), Perceptron)
+
+
 def test_a_network_that_counts_is_refused_by_the_name_of_its_tensor():
     with pytest.raises(ConfigError, match="num_batches_tracked"):
         Layout.of(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))

@@ -33,7 +33,7 @@ attack = "{attack}"
 [faults]
 drop = 0.2
 churn = 0.1
-delay_rounds = 1
+{late}
 """
 MEASURED = (
     "metric_mean", "metric_worst", "metric_local_mean", "metric_pooled", "attacker_weight_mean",
@@ -69,7 +69,11 @@ def answer(words):
 @pytest.mark.parametrize(("rule", "attack"), [("evidence", "sign_flip"), ("mean", "dissensus")])
 def test_two_processes_compute_what_one_does(tmp_path, rule, attack):
     path = tmp_path / "scenario.toml"
-    path.write_text(SCENARIO.format(rule=rule, attack=attack))
+    path.write_text(
+        SCENARIO.format(
+            rule=rule, attack=attack, late="delay_rounds = 1" if attack == "sign_flip" else ""
+        )
+    )
     run = ["konsil.simulations", "run", str(path), "--json", "--device", "cpu"]
     alone = answer(run)
     together = answer(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from konsil.simulations.sim.shifts import (
-    directions,
-    drifted,
-    drifted_tests,
-    feature_shift,
-)
+from konsil.simulations.sim.cohorts import Cohorts
+from konsil.simulations.sim.shifts import at_round, directions, feature_shift
 
 
 def test_a_shift_scales_and_moves_each_column_of_each_node():
@@ -38,20 +35,35 @@ def test_a_shift_and_a_direction_depend_on_the_seed_only():
     assert not torch.equal(directions(5, (3,), 0.1, 7), directions(5, (3,), 0.1, 8))
 
 
+def some_cohorts(nodes, rows, columns):
+    inputs = torch.randn(nodes, rows, *columns, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros(nodes, rows, dtype=torch.int64)
+    return Cohorts(
+        inputs=inputs, targets=targets, train_rows=np.full(nodes, rows),
+        holdout_inputs=inputs[:, :2], holdout_targets=targets[:, :2],
+        holdout_rows=np.full(nodes, 2), test_inputs=(inputs[0],) * nodes,
+        test_targets=(targets[0],) * nodes, classes=2, metric="accuracy",
+    )  # fmt: skip
+
+
 def test_drift_moves_by_so_many_deviations_a_round_along_one_line():
-    inputs = torch.randn(6, 9, 2, 8, generator=torch.Generator().manual_seed(0))
-    way = directions(6, (2, 8), 0.25, seed=2)
-    assert torch.equal(drifted(inputs, way, 1), inputs)
-    steps = [drifted(inputs, way, number + 1) - drifted(inputs, way, number) for number in (1, 5)]
-    assert torch.allclose(steps[0], steps[1], atol=1e-5)
-    lengths = steps[0].square().mean(dim=(2, 3)).sqrt()
+    cohorts = some_cohorts(6, 9, (2, 8))
+    assert at_round(cohorts, 0.25, 2, 1) is cohorts
+    assert at_round(cohorts, 0.0, 2, 5) is cohorts
+    first, second, sixth, seventh = (
+        at_round(cohorts, 0.25, 2, number).inputs for number in (1, 2, 6, 7)
+    )
+    assert torch.allclose(second - first, seventh - sixth, atol=1e-5)
+    lengths = (second - first).square().mean(dim=(2, 3)).sqrt()
     assert torch.allclose(lengths, torch.full((6, 9), 0.25), atol=1e-5)
-    assert not torch.allclose(way[0], way[1])
+    assert not torch.allclose((second - first)[0], (second - first)[1])
 
 
-def test_test_rows_drift_with_their_hospital():
-    inputs = torch.zeros(3, 5, 4)
-    way = directions(3, (4,), 0.1, seed=0)
-    tests = drifted_tests((inputs[0],) * 3, way, 4)
+def test_holdout_and_test_rows_drift_with_their_hospital():
+    cohorts = some_cohorts(3, 5, (4,))
+    later = at_round(cohorts, 0.1, 0, 4)
+    moved = later.inputs - cohorts.inputs
+    assert torch.allclose(later.holdout_inputs - cohorts.holdout_inputs, moved[:, :2], atol=1e-6)
     for node in range(3):
-        assert torch.equal(tests[node], drifted(inputs, way, 4)[node])
+        way = later.test_inputs[node] - cohorts.test_inputs[node]
+        assert torch.allclose(way, moved[node], atol=1e-6)

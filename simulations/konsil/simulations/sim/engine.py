@@ -8,8 +8,8 @@ their models. Time of the processor is counted for training, trust and mixing al
 from __future__ import annotations
 
 import contextlib
-import resource
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,22 +17,20 @@ import torch
 
 from konsil.protocol.errors import ConfigError, TaskError
 from konsil.simulations.sim.descent import Descent
-from konsil.simulations.sim.exchange import Exchange, RuleSetting
+from konsil.simulations.sim.exchange import Exchange, RuleSetting, finite
 from konsil.simulations.sim.faults import FaultPlan
 from konsil.simulations.sim.judging import Judging
 from konsil.simulations.sim.ledgered import opened_books
 from konsil.simulations.sim.post import Post
 from konsil.simulations.sim.references import Pool
-from konsil.simulations.sim.rules import RULES
+from konsil.simulations.sim.rules import RULES, SILENT
 from konsil.simulations.sim.setting import setting_of
 from konsil.simulations.sim.shard import whole_or_ranks
-from konsil.simulations.sim.shifts import directions, drifted
 from konsil.simulations.sim.telling import Telling
 from konsil.trust import weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -67,7 +65,8 @@ def simulate(
     Raises `ConfigError` for what the scenario's own checks could not see, and `TaskError` when
     training diverges.
     """
-    begun = time.perf_counter(), time.process_time()
+    begun = time.perf_counter()
+    _forget_peak()
     where = _device(device)
     setting = setting_of(scenario, folder)
     processes = whole_or_ranks(setting.nodes).processes
@@ -102,7 +101,10 @@ class Run:
         """Links of the last round to own nodes."""
         self.granted: Tensor | None = None
         """What the rule granted each of them."""
-        self.rule = self._rule()
+        self._judging = Judging(setting.network, setting.cohorts.of(self.own), device)
+        self.rule: Rule = RULES[setting.scenario.trust.rule](
+            RuleSetting(setting.scenario.training.rounds, setting.nodes, self._judging)
+        )
         pools = getattr(self.rule, "pools", False)
         self._descent = Pool(setting, device) if pools else self._new_descent(0)
         self._faults = FaultPlan.of(
@@ -119,16 +121,16 @@ class Run:
         setting = self.setting
         condition = self._faults.step(number, setting.graphs.at(number))
         self.counts = condition.counts
-        if setting.scenario.population.drift > 0 and isinstance(self._descent, Descent):
-            self._descent = self._new_descent(number)
-        before, clock = self.models, time.process_time()
+        if setting.scenario.population.drift > 0:
+            self._drift(number)
+        before, clock = self.models, self._clock()
         trained = self._descent.round(before, number, condition.active[self.own])
-        self.cpu_s += time.process_time() - clock
+        self.cpu_s += self._clock() - clock
         _require_finite(trained, number)
         everybody = self.shard.gather(trained)
         earlier = self.shard.gather(before) if len(setting.hostile) else before
-        exchange = self._exchange(number, condition, earlier, everybody, (before, trained))
-        clock = time.process_time()
+        exchange = finite(self._exchange(number, condition, earlier, everybody, (before, trained)))
+        clock = self._clock()
         if self._books is not None:
             exchange = self._books.released(exchange, condition.active)
         mixed = self.rule.mix(exchange)
@@ -136,15 +138,15 @@ class Run:
         if self._books is not None:
             judgement = getattr(self.rule, "judgement", None)
             self.models = self._books.mixed(exchange, mixed, judgement)
-        self.cpu_s += time.process_time() - clock
+        self.cpu_s += self._clock() - clock
         self.heard, self.granted = exchange.links, mixed.granted
 
     def close(self) -> None:
         """The last round is over: ledgers are closed."""
-        clock = time.process_time()
+        clock = self._clock()
         if self._books is not None:
             self._books.close(self.models)
-        self.cpu_s += time.process_time() - clock
+        self.cpu_s += self._clock() - clock
 
     def _exchange(
         self,
@@ -157,8 +159,9 @@ class Run:
         """What arrives at the own nodes in this round, of those who are awake at both ends."""
         table, source = self._post.sent(number, condition, before, trained)
         links, active = condition.links, condition.active
-        awake = condition.arrives & active[links.receiver] & active[links.sender]
-        self.sent_bytes += int(active[links.sender].sum()) * self._post.bytes
+        awake = condition.arrives
+        if self.setting.scenario.trust.rule not in SILENT:
+            self.sent_bytes += int(active[links.sender].sum()) * self._post.bytes
         metropolis = _metropolis(links)
         mine, which = links.keep(awake).of_receivers(self.shard.begin, self.shard.end)
         heard = np.flatnonzero(awake)[which]
@@ -174,28 +177,28 @@ class Run:
             hostile=frozenset(self.setting.hostile.tolist()),
         )
 
-    def _rule(self) -> Rule:
-        scenario, cohorts = self.setting.scenario, self.setting.cohorts
-        judging = Judging(self.setting.network, cohorts.of(self.own), self.device)
-        return RULES[scenario.trust.rule](
-            RuleSetting(scenario.training.rounds, self.setting.nodes, judging)
-        )
+    def _drift(self, number: int) -> None:
+        """Patients look different in this round, to those who train and to those who judge."""
+        self._judging.see(self.setting.cohorts_at(number).holdout_inputs[self.own])
+        if isinstance(self._descent, Descent):
+            self._descent = self._new_descent(number)
+
+    def _clock(self) -> float:
+        """Seconds of the processor; a GPU has finished what it was given."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        return time.process_time()
 
     def _new_descent(self, number: int) -> Descent:
         """Training on the own nodes' rows, as they are in this round."""
-        scenario, cohorts = self.setting.scenario, self.setting.trained_on
-        mine = torch.from_numpy(self.own)
-        inputs, drift = cohorts.inputs[mine], scenario.population.drift
-        if number > 1 and drift > 0:
-            ways = directions(cohorts.nodes, cohorts.columns, drift, scenario.seed)
-            inputs = drifted(inputs, ways[mine], number)
+        cohorts = self.setting.trained_on_at(number).of(self.own)
         return Descent(
             self.setting.network,
-            inputs.to(self.device),
-            cohorts.targets[mine].to(self.device),
-            cohorts.train_rows[self.own],
+            cohorts.inputs.to(self.device),
+            cohorts.targets.to(self.device),
+            cohorts.train_rows,
             [self.setting.seeds[node] for node in self.own],
-            scenario.training,
+            self.setting.scenario.training,
         )
 
 
@@ -237,5 +240,16 @@ def _device(wanted: str) -> str:
     return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+def _forget_peak() -> None:
+    """Let the peak of this process's memory begin anew, where the system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The peak of this process's memory since then; NaN where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return float("nan")

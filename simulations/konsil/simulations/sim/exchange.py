@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One round of n nodes with p elements each, on one device, in float32."""
+    """One round of n nodes with p elements each, on one device, in float32.
+
+    Where several processes share a network, n counts the nodes of this one; senders and
+    `hostile` keep their numbers in the whole.
+    """
 
     number: int
     """The round, from 1."""
@@ -69,7 +75,7 @@ class Mixed:
 
 
 class Rule(Protocol):
-    """A way to mix; may remember earlier rounds, and then needs `start` for each run."""
+    """A way to mix; may remember earlier rounds, and is made anew for each run."""
 
     def mix(self, exchange: Exchange) -> Mixed:
         """The models after this round's exchange."""
@@ -85,3 +91,11 @@ class RuleSetting:
     """Of the whole network, also where a process mixes for some of them."""
     judging: Judging
     """The private holdouts of the nodes that it mixes for."""
+
+
+def finite(exchange: Exchange) -> Exchange:
+    """The exchange without the links that bring a model which is not finite."""
+    if bool(torch.isfinite(exchange.table.sum())):
+        return exchange  # else one of the rows may still be sound, or all and their sum too large
+    sound = torch.isfinite(exchange.table).all(dim=1).cpu().numpy()[exchange.source]
+    return exchange if sound.all() else exchange.keep(sound)

@@ -7,9 +7,10 @@ cut or added.
 - churn, late: `konsil.simulations.sim.presence`. `churn` counts who leaves, `returns` who comes
   back, `late` who joins.
 - partition: in these rounds no link joins the two halves of one random split, drawn for the run.
-- drop: each message is lost with this chance.
+- drop: each message that was sent to a node that is awake is lost with this chance.
 - delay: what arrives is the model of 0 … delay_rounds rounds ago, evenly drawn, and never older
-  than the first round's; counted where it arrives and is late.
+  than the first round's; counted where it arrives and is late. Who sent nothing in that round,
+  because it was away or slow, is not heard.
 - slow: these nodes train and publish in rounds 1, 11, 21, …; counted are the trainings left out.
 - heal: `konsil.simulations.sim.healing`; counted are links that were not there.
 """
@@ -59,11 +60,17 @@ class Condition:
     links: Links
     """Among present nodes of one side, with those that healing added."""
     arrives: Mask
-    """(links): the message is not lost."""
+    """(links): the receiver trains in this round, and a message that was sent is not lost."""
     delay: Nodes
     """(links): how many rounds ago the model that arrives was sent."""
     counts: dict[str, int]
     """By kind, over all rounds that were asked for so far; only kinds that the scenario has."""
+
+
+def halves(nodes: int, seed: int) -> Mask:
+    """(n): one of the two halves into which a partition cuts the nodes of a run."""
+    side: Mask = random_source("halves", seed).permutation(nodes) < nodes // 2
+    return side
 
 
 class FaultPlan:
@@ -87,14 +94,9 @@ class FaultPlan:
         """The plan for `nodes` nodes, of whom the `hostile` are Byzantine, and `rounds` rounds."""
         random = random_source("faults", seed)
         slow = random.permutation(nodes) < share_of(nodes, faults.slow)
-        side = (random.permutation(nodes) < nodes // 2).astype(np.int64)
+        side = halves(nodes, seed).astype(np.int64)
         presence = Presence.of(faults, nodes, rounds, hostile, seed)
         return cls(faults, presence, slow, side, seed)
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The keys of `[faults]` that ask for what has not happened so far."""
-        return tuple(key for key in self._faults.requested if not self._totals[_KINDS[key][0]])
 
     def step(self, number: int, links: Links) -> Condition:
         """The condition of round `number`, from 1, where the topology has these links.
@@ -103,13 +105,13 @@ class FaultPlan:
         """
         before, present = self._presence.table[number - 1 : number + 1]
         joined = self._presence.joined(number)
-        active = present & ~(self._slow & (number % SLOW_EVERY != 1))
+        active = self._active(number)
         self._count("churn", before & ~present)
         self._count("returns", ~before & present & ~joined)
         self._count("late", joined)
         self._count("slow", present & ~active)
         reached = self._reached(number, links, present)
-        arrives, delay = self._messages(number, len(reached))
+        arrives, delay = self._messages(number, reached)
         return Condition(present, active, reached, arrives, delay, dict(self._totals))
 
     def _reached(self, number: int, links: Links, present: Mask) -> Links:
@@ -134,19 +136,30 @@ class FaultPlan:
         self._totals["heal"] += len(healed) - len(kept)
         return healed
 
-    def _messages(self, number: int, messages: int) -> tuple[Mask, Nodes]:
-        """Which messages arrive, and how late each is."""
-        arrives = np.ones(messages, dtype=np.bool_)
+    def _active(self, number: int) -> Mask:
+        """Who trains and publishes in a round."""
+        present: Mask = self._presence.table[number]
+        return present & ~(self._slow & (number % SLOW_EVERY != 1))
+
+    def _messages(self, number: int, links: Links) -> tuple[Mask, Nodes]:
+        """Which messages arrive, and how late each is: only what was sent, to who is awake."""
+        messages, active = len(links), self._active(number)
         delay = np.zeros(messages, dtype=np.int64)
+        awake = active[links.receiver] & active[links.sender]
         if not (self._faults.drop or self._faults.delay_rounds):
-            return arrives, delay
+            return awake, delay
+        arrives = np.ones(messages, dtype=np.bool_)
         random = random_source("messages", self._seed, number)
         if self._faults.drop:
             arrives = random.random(messages) >= self._faults.drop
         if self._faults.delay_rounds:
             late = random.integers(0, self._faults.delay_rounds, endpoint=True, size=messages)
             delay = np.minimum(late, number - 1)
-        self._count("drop", ~arrives)
+            oldest = int(delay.max(initial=0))
+            released = np.stack([self._active(number - ago) for ago in range(oldest + 1)])
+            awake = active[links.receiver] & released[delay, links.sender]
+        self._count("drop", awake & ~arrives)
+        arrives = awake & arrives
         self._count("delay", arrives & (delay > 0))
         return arrives, delay
 

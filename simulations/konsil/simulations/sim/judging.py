@@ -43,7 +43,8 @@ class Judging:
 
     def __init__(self, network: Network, cohorts: Cohorts, device: str) -> None:
         self._network = network
-        self._inputs = cohorts.holdout_inputs.to(device)
+        self._device = device
+        self.see(cohorts.holdout_inputs)
         self._targets = cohorts.holdout_targets.to(device)
         places = torch.arange(self._targets.shape[1], device=device)
         counts = places[None, :] < torch.from_numpy(cohorts.holdout_rows).to(device)[:, None]
@@ -53,6 +54,10 @@ class Judging:
         seen.scatter_(1, cohorts.targets, value=True)
         seen = seen.to(device).scatter_(1, self._targets, value=True)
         self._seen = None if bool(seen.all()) else seen
+
+    def see(self, inputs: Tensor) -> None:
+        """From now on the holdout rows look like this (n, h, …): patients drift."""
+        self._inputs = inputs.to(self._device)
 
     def losses(self, models: Tensor, nodes: Tensor) -> Tensor:
         """The private loss (b) of each model (b, p) at its node (b); NaN counts as infinite."""
@@ -106,7 +111,7 @@ class Judging:
         return found
 
     def _mean(self, rows: Tensor, nodes: Tensor) -> Tensor:
-        return (rows * self._shares[nodes]).sum(-1).nan_to_num(nan=torch.inf)
+        return (rows * self._shares[nodes]).sum(-1).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
     def _rows(self, outputs: Tensor, nodes: Tensor) -> Tensor:
         seen = None if self._seen is None else self._seen[nodes]

@@ -14,6 +14,7 @@ import torch
 from torch import func, nn
 from torch.nn import functional
 
+from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.layout import Layout
 
 if TYPE_CHECKING:
@@ -68,12 +69,48 @@ class Network(Protocol):
 
 
 def network_of(make: Callable[[], nn.Module], columns: tuple[int, ...]) -> Network:
-    """The fastest way to compute with networks of this kind; `columns` is an input's shape."""
+    """The fastest way to compute with networks of this kind; `columns` is an input's shape.
+
+    Raises `ConfigError` for a network that draws random numbers while it trains: the simulator
+    could not repeat them.
+    """
     module = make()
-    if _is_perceptron(module):
+    rows, targets = torch.zeros(2, 2, *columns), torch.zeros(2, 2, dtype=torch.int64)
+    step = Step(rows, targets, torch.full((2, 2), 0.5))
+    alone = OneByOne(module)
+    _require_repeatable(alone, step)
+    if _is_perceptron(module) and _agree(Perceptron(module), alone, step):
         return Perceptron(module)
-    vmapped = Vmapped(module)
-    return vmapped if vmapped.works(columns) else OneByOne(module)
+    # Buffers and frozen tensors are in a row too, and must not be trained.
+    moved = all(parameter.requires_grad for parameter in module.parameters())
+    if moved and not any(True for _ in module.buffers()):
+        try:
+            if _agree(Vmapped(module), alone, step):
+                return Vmapped(module)
+        except RuntimeError:
+            return alone  # vmap cannot carry it
+    return alone
+
+
+def _require_repeatable(network: OneByOne, step: Step) -> None:
+    """Raises `ConfigError` where one step draws from torch's random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before = torch.get_rng_state()
+        network.descend(network.start(2), [step], 0.1)
+        if not torch.equal(before, torch.get_rng_state()):
+            raise ConfigError(
+                "[population] model draws random numbers while it trains, as dropout does",
+                hint="take such layers out: a run could not be repeated",
+            )
+
+
+def _agree(fast: Perceptron | Vmapped, alone: OneByOne, step: Step) -> bool:
+    """Do both make the same of one step?"""
+    one, other = alone.start(2), alone.start(2)
+    fast.descend(one, [step], 0.1)
+    alone.descend(other, [step], 0.1)
+    return torch.allclose(one, other, atol=1e-5)
 
 
 class Perceptron:
@@ -212,16 +249,6 @@ class Vmapped:
         self.layout = Layout.of(module)
         self._module = module
 
-    def works(self, columns: tuple[int, ...]) -> bool:
-        """Can vmap carry this network? Tried on two models with two rows each."""
-        models = self.layout.row(self._module.state_dict()).repeat(2, 1)
-        rows, targets = torch.zeros(2, 2, *columns), torch.zeros(2, 2, dtype=torch.int64)
-        try:
-            self.descend(models, [Step(rows, targets, torch.full((2, 2), 0.5))], 0.1)
-        except RuntimeError:
-            return False
-        return True
-
     def _answer(self, model: Tensor, inputs: Tensor) -> Tensor:
         answer: Tensor = func.functional_call(self._module, self.layout.tensors(model), (inputs,))
         return answer
@@ -258,6 +285,10 @@ class OneByOne:
     def __init__(self, module: nn.Module) -> None:
         self.layout = Layout.of(module)
         self._module = module
+
+    def start(self, count: int) -> Tensor:
+        """(count, p): the weights that the network was made with."""
+        return self.layout.row(self._module.state_dict()).repeat(count, 1)
 
     def _load(self, model: Tensor) -> None:
         state = self._module.state_dict()
@@ -298,13 +329,18 @@ class OneByOne:
 
 def _is_perceptron(module: nn.Module) -> bool:
     """Linear layers with biases, ReLU between them, and nothing else but a Flatten."""
-    inner = [part for part in module.modules() if any(True for _ in part.children())]
-    leaves = [part for part in module.modules() if not any(True for _ in part.children())]
-    parts = [part for part in leaves if not isinstance(part, nn.Flatten)]
+    parts = [part for part in _layers_of(module) if type(part) is not nn.Flatten]
     linear, between = parts[::2], parts[1::2]
     return (
-        all(isinstance(part, nn.Sequential) for part in inner)
-        and len(parts) % 2 == 1
+        len(parts) % 2 == 1
         and all(isinstance(part, nn.Linear) and part.bias is not None for part in linear)
-        and all(isinstance(part, nn.ReLU) for part in between)
+        and all(type(part) is nn.Linear for part in linear)
+        and all(type(part) is nn.ReLU for part in between)
     )
+
+
+def _layers_of(module: nn.Module) -> list[nn.Module]:
+    """The layers of plain sequences within each other, in their order, repeated ones too."""
+    if type(module) is not nn.Sequential:
+        return [module]
+    return [layer for part in module for layer in _layers_of(part)]

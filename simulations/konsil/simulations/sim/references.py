@@ -27,20 +27,21 @@ MOST_STEPS = 20_000
 
 
 def alone(setting: Setting, nodes: Nodes, scores: Scores, device: str) -> npt.NDArray[np.float64]:
-    """The metric of each of these nodes after all rounds without any exchange."""
-    cohorts = setting.cohorts
-    places = torch.from_numpy(nodes)
-    descent = Descent(
-        setting.network,
-        cohorts.inputs[places].to(device),
-        cohorts.targets[places].to(device),
-        cohorts.train_rows[nodes],
-        [setting.seeds[node] for node in nodes],
-        setting.scenario.training,
-    )
+    """The metric of each of these nodes after all rounds without any exchange, and any fault."""
     models = setting.base.to(device).repeat(len(nodes), 1)
     everyone = np.ones(len(nodes), dtype=bool)
+    drifts = setting.scenario.population.drift > 0
     for number in range(1, setting.scenario.training.rounds + 1):
+        if number == 1 or drifts:
+            cohorts = setting.cohorts_at(number).of(nodes)
+            descent = Descent(
+                setting.network,
+                cohorts.inputs.to(device),
+                cohorts.targets.to(device),
+                cohorts.train_rows,
+                [setting.seeds[node] for node in nodes],
+                setting.scenario.training,
+            )
         models = descent.round(models, number, everyone)
     return scores.of(models, nodes)
 

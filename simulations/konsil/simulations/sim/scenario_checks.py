@@ -119,6 +119,12 @@ def _attacks(scenario: Scenario) -> None:
     adversary, hostile = scenario.adversary, scenario.hostile
     for attack in adversary.attacks:
         _named("[adversary] attack", attack, ATTACKS)
+        if ATTACKS[attack].per_link is not None and scenario.faults.delay_rounds:
+            raise ConfigError(
+                f'[faults] delay_rounds does not go with [adversary] attack = "{attack}", which'
+                " forges each message for its receiver and round",
+                hint="take out one of them",
+            )
     if adversary.strength is not None and not adversary.attacks:
         raise ConfigError(
             f"[adversary] strength = {adversary.strength:g}, but there is no attack",

@@ -20,6 +20,7 @@ from konsil.simulations.sim.graphs import graphs_of
 from konsil.simulations.sim.models import model_of
 from konsil.simulations.sim.networks import network_of
 from konsil.simulations.sim.populate import populate
+from konsil.simulations.sim.shifts import at_round
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,14 @@ class Setting:
         mask = np.ones(self.nodes, dtype=bool)
         mask[self.hostile] = False
         return mask
+
+    def cohorts_at(self, number: int) -> Cohorts:
+        """What the nodes have in round `number`, as their patients drift."""
+        return at_round(self.cohorts, self.scenario.population.drift, self.scenario.seed, number)
+
+    def trained_on_at(self, number: int) -> Cohorts:
+        """The same, with the rows of Byzantine nodes poisoned where their attack does that."""
+        return at_round(self.trained_on, self.scenario.population.drift, self.scenario.seed, number)
 
 
 def name_of(node: int) -> str:

@@ -7,7 +7,7 @@ in standard deviations. A hospital's test patients pass the same scanner as its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,9 @@ import torch
 from konsil.knowledge.split import random_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
+
+    from konsil.simulations.sim.cohorts import Cohorts
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,22 @@ def directions(nodes: int, columns: tuple[int, ...], drift: float, seed: int) ->
     return _single(drift * drawn / lengths)
 
 
-def drifted(inputs: Tensor, node_directions: Tensor, number: int) -> Tensor:
-    """Inputs (nodes, rows, …) as they are in round `number`, of those that were populated.
+def at_round(cohorts: Cohorts, drift: float, seed: int, number: int) -> Cohorts:
+    """Every node's rows as they are in round `number`, of those that were populated.
 
-    The first round sees them unmoved. Always give the populated inputs, not the last round's.
+    Training, holdout and test rows move alike; the first round sees them unmoved. Always give
+    the populated rows, not the last round's.
     """
-    return inputs + (number - 1) * node_directions[:, None]
-
-
-def drifted_tests(
-    inputs: Sequence[Tensor], node_directions: Tensor, number: int
-) -> tuple[Tensor, ...]:
-    """The same for test inputs, one set (rows, …) a node."""
-    return tuple(one + (number - 1) * way for one, way in zip(inputs, node_directions, strict=True))
+    if drift == 0 or number <= 1:
+        return cohorts
+    way = (number - 1) * directions(cohorts.nodes, cohorts.columns, drift, seed)
+    tests = zip(cohorts.test_inputs, way, strict=True)
+    return replace(
+        cohorts,
+        inputs=cohorts.inputs + way[:, None],
+        holdout_inputs=cohorts.holdout_inputs + way[:, None],
+        test_inputs=tuple(one + mine for one, mine in tests),
+    )
 
 
 def _single(numbers: np.typing.NDArray[np.float64]) -> Tensor:

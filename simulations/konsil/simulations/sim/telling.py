@@ -19,7 +19,6 @@ from konsil.simulations.sim.portrait import Grants, Portrait
 from konsil.simulations.sim.references import alone, pooled
 from konsil.simulations.sim.result import Point, Result
 from konsil.simulations.sim.scores import Scores
-from konsil.simulations.sim.shifts import directions, drifted_tests
 from konsil.simulations.sim.spectrum import gap_of
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ class Telling:
         self,
         setting: Setting,
         run: Run,
-        begun: tuple[float, float],
+        begun: float,
         tell: Callable[[Progress], None],
     ) -> None:
         self._setting, self._run, self._tell = setting, run, tell
-        self._begun = begun[0]
-        self._setup_s = time.perf_counter() - begun[0]
+        self._begun = begun
+        self._setup_s = time.perf_counter() - begun
         self._eval_s = 0.0
         self._history: list[Point] = []
         self._weights: list[tuple[float, float]] = []
@@ -64,12 +63,13 @@ class Telling:
         if number % scenario.eval_every == 0 or last:
             clock = time.perf_counter()
             values = self._latest = self._metrics(number)
+            since = number - (self._history[-1].round if self._history else 0)
             self._history.append(
                 Point(
                     round=number,
                     metric_mean=_mean(values),
                     metric_worst=_least(values),
-                    attacker_weight_mean=_mean_of(self._weights, 0, scenario.eval_every),
+                    attacker_weight_mean=_mean_of(self._weights, 0, since),
                 )
             )
             self._eval_s += time.perf_counter() - clock
@@ -147,17 +147,10 @@ class Telling:
 
     def _scores(self, number: int) -> Scores:
         """The test rows, as they are in this round."""
-        setting = self._setting
-        cohorts, population = setting.cohorts, setting.scenario.population
-        inputs = cohorts.test_inputs
-        if population.drift > 0:
-            ways = directions(
-                cohorts.nodes, cohorts.columns, population.drift, setting.scenario.seed
-            )
-            inputs = drifted_tests(inputs, ways, number)
+        cohorts = self._setting.cohorts_at(number)
         return Scores(
-            setting.network,
-            inputs,
+            self._setting.network,
+            cohorts.test_inputs,
             cohorts.test_targets,
             classes=cohorts.classes,
             metric=cohorts.metric,

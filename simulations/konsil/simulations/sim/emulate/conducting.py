@@ -16,8 +16,8 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING
 
-from konsil.knowledge.split import random_source
 from konsil.simulations.consortium import Sight
+from konsil.simulations.sim.faults import halves
 from konsil.simulations.sim.setting import name_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from konsil.simulations.consortium import Consortium
     from konsil.simulations.sim.emulate.namespaces import Namespaces
     from konsil.simulations.sim.emulate.timetable import Timetable
-    from konsil.simulations.sim.links import Mask
     from konsil.simulations.sim.setting import Setting
 
 KINDS = {
@@ -57,6 +56,8 @@ class Conducting:
         self._side = halves(setting.nodes, setting.scenario.seed)
         self._cut: tuple[int, float] | None = None
         """The round in which the graph was cut, and when that must end."""
+        self._stuck: set[tuple[int, int]] = set()
+        """Spans that stood still until their time was up."""
         self._clock = 0
         self._found: set[tuple[str, str]] = set()
         self._edges = {(a, b) for x, y in consortium.plan.links for a, b in ((x, y), (y, x))}
@@ -152,7 +153,9 @@ class Conducting:
         self._here.update(nodes)
 
     def _partition(self, clock: int, spaces: Namespaces) -> None:
-        cut = any(first <= clock <= last for first, last in self._faults.partition)
+        spans = [span for span in self._faults.partition if span not in self._stuck]
+        under = next((span for span in spans if span[0] <= clock <= span[1]), None)
+        cut = under is not None
         if cut and self._cut is None:
             spaces.cut(self._side)
             # Where the halves stand still, no clock ends the cut.
@@ -166,11 +169,5 @@ class Conducting:
             last = min(clock - 1, self._timetable.rounds)
             self._counts["partition"] += crossing * max(1, last - self._cut[0] + 1)
             self._cut = None
-
-
-def halves(nodes: int, seed: int) -> Mask:
-    """(n): one of the halves into which the simulator (`sim.faults`) cuts this scenario too."""
-    random = random_source("faults", seed)
-    random.permutation(nodes)  # its draw of slow nodes comes first
-    side: Mask = random.permutation(nodes) < nodes // 2
-    return side
+            if under is not None:
+                self._stuck.add(under)  # it stood still until its time was up: once is enough

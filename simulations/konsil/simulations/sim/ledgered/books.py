@@ -24,7 +24,6 @@ from konsil.simulations.sim.ledgered.payloads import Payloads
 from konsil.simulations.sim.ledgered.press import Press
 from konsil.simulations.sim.ledgered.store import LogStore
 from konsil.simulations.sim.ledgered.weighing import Weighing
-from konsil.simulations.sim.rules.evidence import finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +71,7 @@ class Books:
             self._issue(node, number, trained[node], out[node])
         # Without models for single links, the table is that of this round, then those before.
         keys = [(number - row // count, row % count) for row in exchange.source.tolist()]
-        exchange = finite(exchange.keep(np.array([key in self._releases for key in keys], bool)))
+        exchange = exchange.keep(np.array([key in self._releases for key in keys], bool))
         keys = [(number - row // count, row % count) for row in exchange.source.tolist()]
         self._arrived = [self._releases[key] for key in keys]
         return replace(exchange, copied=self._taken(exchange.links))

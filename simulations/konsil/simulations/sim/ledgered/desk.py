@@ -1,8 +1,8 @@
 """Desk: one node's ledger, and what the node must remember to go on writing it.
 
 Entries are gathered in `pending` and appended together, with the node's next release or at the
-end: nothing asks for them before. Who had a payload first
-counts as its author, as an auditor who reads the log will see it.
+end: nothing asks for them before. Who had a payload first counts as its author, as an auditor who
+reads the log will see it.
 """
 
 from __future__ import annotations

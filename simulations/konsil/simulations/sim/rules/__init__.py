@@ -43,3 +43,6 @@ RULES: Mapping[str, Factory] = MappingProxyType(
     {module.rpartition(".")[2]: partial(_made, module) for module in _MODULES}
 )
 """Every rule's factory."""
+
+SILENT = frozenset({"local_only", "pooled"})
+"""Rules under which nobody sends anything."""

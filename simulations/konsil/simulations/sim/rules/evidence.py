@@ -61,7 +61,6 @@ class Evidence:
 
     def mix(self, exchange: Exchange) -> Mixed:
         """The models after this round; what was judged is remembered."""
-        exchange = finite(exchange)
         links, table = exchange.links, Tables.of(exchange.links)
         r, s = self._memory.of(links)
         distance, reach, own = _distances(exchange)
@@ -184,14 +183,6 @@ def _quantised(*values: Tensor) -> list[Integers]:
     """Each of these measurements in 1e-9."""
     together = many_to_e9(torch.cat(values).double().cpu().numpy())
     return np.split(together, np.cumsum([len(one) for one in values])[:-1])
-
-
-def finite(exchange: Exchange) -> Exchange:
-    """The exchange without the links that bring a model which is not finite."""
-    if bool(torch.isfinite(exchange.table.sum())):
-        return exchange  # else one of the rows may still be sound, or all and their sum too large
-    sound = torch.isfinite(exchange.table).all(dim=1).cpu().numpy()[exchange.source]
-    return exchange if sound.all() else exchange.keep(sound)
 
 
 def build(setting: RuleSetting) -> Evidence:
