@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,8 +15,11 @@ from konsil.simulations.report import (
     percent_text,
     signed_text,
 )
+from konsil.simulations.screen import Screen
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from konsil.simulations.facts import HospitalFacts, RunFacts
 
 NOTABLE = 0.1
@@ -26,7 +28,7 @@ NOTABLE = 0.1
 
 def print_summary(facts: RunFacts, *, console: Console | None = None) -> None:
     """Print one row a hospital, then the means, the reference and what was sent."""
-    console = console or Console(file=sys.stdout)
+    console = console or Screen(file=sys.stdout)
     name = metric_name(facts.metric)
     table = Table(box=None, pad_edge=False, header_style="dim", show_footer=True)
     counted = facts.counted()

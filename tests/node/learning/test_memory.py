@@ -72,7 +72,10 @@ def sequence_of(bodies, size):
 
 
 def redact(index):
-    return LogRedact(index=index, leaf=D, legal="gdpr17", authority=D)
+    return LogRedact(
+        index=index, leaf=D, front=D, kind="inference.batch", written_ms=0, legal="gdpr17",
+        authority=D,
+    )  # fmt: skip
 
 
 BASE = ModelBase(model=b"base", source="seed", licence="", note="")

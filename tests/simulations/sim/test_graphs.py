@@ -153,13 +153,13 @@ def test_an_edge_list_is_read_in_the_order_of_its_numbers(tmp_path):
     ]  # fmt: skip
 
 
-def test_graphml_is_read_in_the_order_of_the_file(tmp_path):
+def test_names_in_a_file_are_numbered_by_the_alphabet_as_hospitals_are(tmp_path):
     graph = nx.Graph()
     graph.add_nodes_from(["Ulm", "Graz", "Bern"])
     graph.add_edges_from([("Bern", "Ulm"), ("Bern", "Graz")])
     nx.write_graphml(graph, tmp_path / "three.graphml")
     links = graphs("three.graphml", 3, folder=tmp_path).at(1)
-    assert pairs(links) == [(0, 2), (1, 2), (2, 0), (2, 1)]
+    assert pairs(links) == [(0, 1), (0, 2), (1, 0), (2, 0)]
 
 
 def directed_graphml():
@@ -171,6 +171,7 @@ def directed_graphml():
     [
         ("no.edgelist", None, 4, "there is no such file"),
         ("few.edgelist", b"0 1\n", 4, r"has 2 nodes, but \[population\] nodes = 4"),
+        ("three.edgelist", b"St Gallen Bern\n", 2, "line 1 has 3 names"),
         ("self.edgelist", b"0 1\n1 1\n", 2, "node `1` is linked with itself"),
         ("two.edgelist", b"0 1\n1 2\n3 4\n", 5, "falls into 2 parts, of 3, 2 nodes"),
         ("half.edgelist", b"0 1\n\n7\n", 3, "line 3 has one name"),

@@ -16,6 +16,7 @@ from konsil.simulations.sim import datasets
 from konsil.simulations.sim.datasets.dataset import DataSet
 from konsil.simulations.sim.draws import DRAWS, draw
 from konsil.simulations.sim.holdouts import hold_back
+from konsil.simulations.sim.populate import populate
 from konsil.simulations.sim.scenario import Population
 from konsil.simulations.sim.shares import DEALS, Shares, deal
 
@@ -254,3 +255,20 @@ def test_an_even_split_has_the_class_frequencies_of_the_data(rows):
     whole = data.rows.labels[data.train].mean()
     assert data.rows.labels[shares.row].mean() == pytest.approx(whole, abs=0.06)
     assert abs(whole - 0.5) > 0.1
+
+
+def test_a_patient_of_two_hospitals_is_told_by_name(tmp_path):
+    rows = "".join(f"p{i},{site},{i % 7},{i % 2}\n" for i in range(20) for site in "ab")
+    (tmp_path / "two.csv").write_text("pid,hosp,x,y\n" + rows)
+    asked = population(
+        nodes=2, dataset="two.csv", label="y", patient="pid", site="hosp", split="sites"
+    )
+    with pytest.raises(ConfigError, match="at several hospitals, p"):
+        populate(asked, 0, tmp_path)
+
+
+def test_a_data_set_of_one_class_is_told(tmp_path):
+    rows = "".join(f"{i % 7},1\n" for i in range(40))
+    (tmp_path / "one.csv").write_text("x,y\n" + rows)
+    with pytest.raises(ConfigError, match="one class"):
+        populate(population(nodes=2, dataset="one.csv", label="y"), 0, tmp_path)

@@ -68,6 +68,11 @@ def _edge_list(raw: bytes, place: str) -> nx.Graph:
         names = line.partition("#")[0].replace(",", " ").split()
         if len(names) == 1:
             raise ConfigError(f"{place}: line {at} has one name", hint="an edge has two")
+        if len(names) > 2 and not names[2].startswith(("{", *"0123456789.")):
+            raise ConfigError(
+                f"{place}: line {at} has {len(names)} names",
+                hint="an edge has two, without spaces; a weight may follow",
+            )
         if names:
             graph.add_edge(*names[:2])
     return graph
@@ -98,4 +103,4 @@ def _check(graph: nx.Graph, place: str, nodes: int) -> None:
 def _ordered(labels: list[str]) -> list[str]:
     if all(label.isascii() and label.isdecimal() for label in labels):
         return sorted(labels, key=lambda label: (int(label), label))
-    return labels
+    return sorted(labels)

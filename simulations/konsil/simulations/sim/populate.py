@@ -64,6 +64,11 @@ def plan_of(population: Population, seed: int, folder: Path) -> Plan:
             f'[population] split = "{population.split}" is not known',
             hint=f"one of {', '.join(DEALS)}",
         )
+    if len(np.unique(data.rows.labels)) < 2:
+        raise ConfigError(
+            f"[population] dataset = {population.dataset}: all rows are of one class",
+            hint="is the label column the right one?",
+        )
     dealt = (deal if population.rows is None else draw)(data, population, seed)
     train, holdout = hold_back(data, dealt, population.holdout, seed)
     return Plan(data, train, holdout, _tests(data, population))

@@ -109,7 +109,18 @@ def setting_of(scenario: Scenario, folder: Path) -> Setting:
 
 
 def start_model(network: Network, make: Callable[[], nn.Module], seed: int) -> Tensor:
-    """(p): the weights with which every member of a consortium of this seed begins."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "base"))
-        return network.layout.row(make().state_dict())
+    """(p): the weights with which every member of a consortium of this seed begins.
+
+    Raises `ConfigError` where they do not follow from torch's random numbers.
+    """
+    drawn = []
+    for _ in range(2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "base"))
+            drawn.append(network.layout.row(make().state_dict()))
+    if not torch.equal(*drawn):
+        raise ConfigError(
+            "[population] model: two networks of one seed begin with different weights",
+            hint="draw the initial weights from torch's random numbers only",
+        )
+    return drawn[0]

@@ -143,9 +143,18 @@ def pathological(data: DataSet, population: Population, seed: int) -> Shares:
 def sites(data: DataSet, population: Population, seed: int) -> Shares:
     """Each node is one hospital of the data set, with all of its rows; `seed` changes nothing.
 
-    A patient of two hospitals is, with all rows, at the one that comes last.
+    Raises `ConfigError` for a patient of two hospitals, of whom two nodes would have rows.
     """
     places = rows_of_sites(data, population)
+    seen = np.concatenate([np.unique(data.people[one]) for one in places])
+    people, times = np.unique(seen, return_counts=True)
+    if (times > 1).any():
+        place = int(np.flatnonzero(data.people == people[times > 1][0])[0])
+        raise ConfigError(
+            f'[population] split = "sites": {int((times > 1).sum())} patients have rows at several'
+            f" hospitals, {data.rows.patients[place]} for one",
+            hint="give each hospital's patients ids of their own, or take another split",
+        )
     return _of_lists(data, [np.flatnonzero(np.isin(data.train, one)) for one in places], population)
 
 

@@ -9,20 +9,22 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from konsil.simulations.report import bytes_text, metric_name, metric_text, percent_text
+from konsil.simulations.screen import Screen
 from konsil.simulations.sim.live import duration
 from konsil.simulations.sim.spectrum import mixing_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.console import Console
+
 
 def print_run(data: Mapping[str, Any], *, console: Console | None = None) -> None:
     """One scenario: the metric, the references beside it, what was granted, and the cost."""
-    console = console or Console(file=sys.stdout)
+    console = console or Screen(file=sys.stdout)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("", "mean", "worst"):
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
@@ -50,7 +52,7 @@ def print_run(data: Mapping[str, Any], *, console: Console | None = None) -> Non
 
 def print_sweep(data: Mapping[str, Any], *, console: Console | None = None) -> None:
     """One row for each variant of a sweep."""
-    console = console or Console(file=sys.stdout)
+    console = console or Screen(file=sys.stdout)
     runs: Sequence[Mapping[str, Any]] = data["runs"]
     table = Table(box=None, pad_edge=False, header_style="dim")
     keys = list(runs[0]["set"])
@@ -92,7 +94,9 @@ def _gap(gap: float | None) -> str:
     rounds = mixing_rounds(gap)
     if math.isinf(rounds):
         return f"{gap:.4f}: the nodes never come to agree"
-    return f"{gap:.4f}: disagreement is a thousandth after {max(1, round(rounds))} rounds of mixing"
+    count = max(1, round(rounds))
+    plural = "round" if count == 1 else "rounds"
+    return f"{gap:.4f}: disagreement is a thousandth after {count} {plural} of mixing"
 
 
 def _counts(faults: Mapping[str, float]) -> str:
