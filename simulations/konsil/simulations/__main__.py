@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command of `konsil sim` and exit with its code."""
     from konsil.node.cli import app
+    from konsil.protocol.errors import UsageError
 
     arguments = list(sys.argv[1:] if words is None else words)
     if arguments[:1] != ["run"] and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        sys.exit("konsil: over several processes there is only `run`")
+        sys.stderr.write("konsil: over several processes there is only `run`\n")
+        sys.exit(UsageError.exit_code)
     with processes() as rank:
         if rank == 0:
             app.main(["sim", *arguments])
