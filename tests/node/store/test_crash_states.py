@@ -91,7 +91,8 @@ async def test_the_ledger_alone_tells_what_a_running_node_knows(tmp_path, nurser
 
 
 async def test_a_round_that_granted_nothing_is_over_after_a_restart_too(tmp_path, nursery):
-    net = Network(tmp_path, nursery, "ab", rounds=2, patience_s=60.0)
+    # One round: a second could find the peer's newest already judged, and leaves no entry then.
+    net = Network(tmp_path, nursery, "ab", rounds=1, patience_s=60.0)
     await net.start("a")
     await trio.to_thread.run_sync(ask, tmp_path / "a", "trust", {"operator": "mute", "peer": "b"})
     await net.start("b")
