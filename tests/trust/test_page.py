@@ -18,7 +18,7 @@ from konsil.trust.page import render
 from konsil.trust.questions.dossier import dossier
 from konsil.trust.report import Finding, Report
 
-VOID = {"meta", "br", "link", "img", "hr"}
+VOID = {"meta", "br", "link", "img", "hr", "wbr"}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,6 +90,25 @@ def test_ticks_are_few_ordered_and_inside(low, span, most):
     assert found == sorted(found)
     slack = span * 1e-6 + 1e-9
     assert all(low - slack <= tick <= low + span + slack for tick in found)
+
+
+@given(st.integers(-1_000, 1_000), st.integers(0, 3_000), st.integers(2, 12))
+@settings(max_examples=80, deadline=None)
+def test_whole_ticks_are_whole_and_begin_no_later_than_a_step_after_the_lowest(low, span, most):
+    found = ticks(float(low), float(low + span), most, whole=True)
+    assert all(tick == int(tick) for tick in found)
+    assert found
+    assert len(found) <= most + 1
+    assert ticks(1.0, 4.0, 9, whole=True) == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_an_axis_of_rounds_has_no_half_round():
+    rounds = Axes(
+        width=400, height=200, x_range=(1, 4), y_range=(0, 1), x_label="round", y_label="y",
+        title="t", whole_x=True,
+    )  # fmt: skip
+    assert ">1.5<" not in line_chart(rounds, [])
+    assert ">1.5<" in line_chart(msgspec.structs.replace(rounds, whole_x=False), [])
 
 
 def test_ticks_of_an_empty_range():

@@ -191,7 +191,7 @@ def _audit(
 def _attempt(home: Path, moment: _Moment, known: _Known, limits: Limits) -> _Home:
     findings = Findings(home.name or str(home))
     store, kept, folder = Blobs(findings), Blobs(findings), home / LEDGER
-    layout = scan(folder, findings)
+    layout = scan(folder, findings, opens_blobs=True)
     # What an entry names goes with the ledger: a payload beside it is no evidence of it.
     blobs = kept.add(folder / BLOBS, layout.blobs, MAX_BLOB_BYTES)
     payloads = store.add(home / BLOBS, payload_digests(home / BLOBS), limits.payload_bytes)
@@ -206,7 +206,7 @@ def _attempt(home: Path, moment: _Moment, known: _Known, limits: Limits) -> _Hom
         if (body := redacted.of(item)) is not None:
             history.hidden(item.place, body)
 
-    structure = walk(layout, findings, limits, history.take, history.missed, gone)
+    structure = walk(layout, findings, limits, history.take, history.missed, gone, history.ahead)
     rings = [keyrings.get(node, Keyring.of(author)) for node, author in authors.items()]
     liars = history.office.charters.liars
     fence = check_cosigned(structure, rings, findings, limits, liars=liars)

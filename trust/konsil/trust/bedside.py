@@ -20,7 +20,7 @@ from konsil.protocol.fields import Count, Text
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.records import DigestField, SaltField
 from konsil.protocol.tiles import PREFIX_BYTES
-from konsil.trust.sources import read_file
+from konsil.trust.sources import is_missing, read_file
 
 if TYPE_CHECKING:
     from konsil.protocol.office_bodies import HumanOverride, InferenceBatch
@@ -71,11 +71,14 @@ class Bedside:
         self._margin = margin
         self._records = None if home is None else str(home / RECORDS)
         self._batches: dict[int, frozenset[bytes] | None] = {}
+        self._looked: Path | None = None
+        """The file of entries behind whose reading the folder of records was looked for."""
+        self._are_here = False
 
     def batch(self, place: Place, body: InferenceBatch) -> None:
         """A batch of uses, held against its records when they are here."""
         self._batches[place.index] = None
-        if self._records is None:
+        if not self._may_be_here(place):
             return
         path = f"{self._records}/{body.root.hex()}"
         try:
@@ -93,6 +96,15 @@ class Bedside:
             self._margin.add("inference.root", place, error.message, Path(path))
             return
         self._batches[place.index] = frozenset(leaves)
+
+    def _may_be_here(self, place: Place) -> bool:
+        """Whether the home has a folder of records: most have none, and a batch opens no file then.
+
+        Looked for once behind each file of entries, for a running home may get one meanwhile.
+        """
+        if self._records is not None and self._looked is not place.file:
+            self._looked, self._are_here = place.file, not is_missing(self._records)
+        return self._are_here
 
     def hidden(self, index: int) -> None:
         """The body of the batch in entry `index` was redacted: its records cannot be told."""

@@ -125,6 +125,8 @@ def check_claims(homes: Sequence[Audited], descent: Descent) -> set[Node]:
             tellers.setdefault(model, []).append(at)
     found: set[Node] = set()
     for model, positions in tellers.items():
+        if len(positions) == 1:
+            continue
         said = {frozenset(descent.words[at][model].sources) for at in positions}
         if len(said) == 1:
             continue
@@ -168,7 +170,7 @@ def check_cycles(
             item.findings.add(
                 "lineage.cycle", place.file, message, offset=place.offset, index=place.index
             )
-    if alone:
+    if alone or len(homes) == 1:
         return
     together: dict[bytes, tuple[bytes, ...]] = {}
     for at, words in enumerate(descent.words):

@@ -41,6 +41,8 @@ UNFINISHED = ".tmp"
 _TAIL = re.compile(r"tail\.(0|[1-9][0-9]{0,18})")
 _TILE = re.compile(r"tile/([0-7]|entries)/(.+)")
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{2})/([0-9a-f]{64})")
+_BLOBS = re.compile(r"blobs/sha256/[0-9a-f]{2}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(
     r"tile|tile/([0-7]|entries)(/x[0-9]{3})*|blobs|blobs/sha256|blobs/sha256/[0-9a-f]{2}"
 )
@@ -65,25 +67,25 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return self.folder / name
 
 
-def scan(folder: Path, findings: Findings) -> Layout:
+def scan(folder: Path, findings: Findings, *, opens_blobs: bool = False) -> Layout:
     """Looks through a ledger's folder.
 
+    Whoever `opens_blobs` sees the size of each then; here it is not looked at.
     Raises `StorageError` when it cannot be listed, and `FileNotFoundError` when a running node
     replaced its tail meanwhile.
     """
+    root = str(folder)  # one path for each file would cost more than to look at it
     tails: list[int] = []
     bundles: list[int] = []
     hashes: set[tuple[int, int]] = set()
     blobs: list[bytes] = []
     checkpoint = cosigned = False
-    for name, status in _walk(folder):
+    for name, status in _walk(folder, blobs if opens_blobs else None):
         if (match := _BLOB.fullmatch(name)) and match[2].startswith(match[1]):
-            # A path for each would cost more than to look at the file.
-            fits = status is not None and status.st_size <= MAX_BLOB_BYTES
-            if fits or _bounded(folder / name, status, MAX_BLOB_BYTES, findings):
+            if _bounded(f"{root}/{name}", status, MAX_BLOB_BYTES, findings):
                 blobs.append(bytes.fromhex(match[2]))
             continue
-        path = folder / name
+        path = f"{root}/{name}"
         if name == CHECKPOINT:
             checkpoint = _bounded(path, status, MAX_NOTE_BYTES, findings)
         elif name == COSIGNED:
@@ -103,11 +105,11 @@ def scan(folder: Path, findings: Findings) -> Layout:
                 else:
                     hashes.add((level, number))
         elif status is None or not name.endswith(UNFINISHED):
-            findings.add("layout.stray", path, "does not belong to a ledger")
+            findings.add("layout.stray", Path(path), "does not belong to a ledger")
     groups = sorted({*bundles, *(number for level, number in hashes if level == 0)})
 
     def reached(name: str, group: int) -> bool:
-        return _reached(folder / name, group, groups, findings)
+        return _reached(f"{root}/{name}", group, groups, findings)
 
     return Layout(
         folder=folder,
@@ -120,12 +122,12 @@ def scan(folder: Path, findings: Findings) -> Layout:
     )
 
 
-def _reached(path: Path, group: int, groups: Sequence[int], findings: Findings) -> bool:
+def _reached(path: str, group: int, groups: Sequence[int], findings: Findings) -> bool:
     """Whether so many of the groups before `group` are here that it may be believed in."""
     lost = group - bisect_left(groups, group)
     if lost > MAX_LOST_GROUPS:
         message = f"nothing here leads up to it: {lost} groups of 256 entries are missing"
-        findings.add("layout.stray", path, message)
+        findings.add("layout.stray", Path(path), message)
     return lost <= MAX_LOST_GROUPS
 
 
@@ -139,12 +141,19 @@ def list_folder(folder: Path) -> list[str]:
         raise StorageError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """(name below the folder, status); status is None for what is neither file nor known."""
+def _walk(folder: Path, blobs: list[bytes] | None) -> Iterator[tuple[str, os.stat_result | None]]:
+    """(name below the folder, status); status is None for what is neither file nor known.
+
+    With `blobs` the regular files that are named as blobs go there, without a status.
+    """
     root, waiting = str(folder), [""]
     while waiting:
         below = waiting.pop()
-        for item in _names(folder / below):
+        if blobs is None or _BLOBS.fullmatch(below) is None:
+            names = _names(folder / below)
+        else:
+            names = _beside_blobs(folder / below, blobs)
+        for item in names:
             name = f"{below}/{item}" if below else item
             try:
                 status = os.lstat(f"{root}/{name}")
@@ -162,6 +171,22 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result | None]]:
                 yield name, None
 
 
+def _beside_blobs(folder: Path, blobs: list[bytes]) -> list[str]:
+    """Adds the digests of a folder's blobs, which cost no look at each; the other sorted names."""
+    others: list[str] = []
+    try:
+        with os.scandir(folder) as items:
+            regular = {item.name: item.is_file(follow_symlinks=False) for item in items}
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be read: {error.strerror}") from error
+    for name in sorted(regular):
+        if regular[name] and name[:2] == folder.name and _DIGEST.fullmatch(name):
+            blobs.append(bytes.fromhex(name))
+        else:
+            others.append(name)
+    return others
+
+
 def _names(folder: Path) -> list[str]:
     try:
         return list_folder(folder)
@@ -169,12 +194,12 @@ def _names(folder: Path) -> list[str]:
         raise StorageError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def _bounded(path: Path, status: os.stat_result | None, limit: int, findings: Findings) -> bool:
+def _bounded(path: str, status: os.stat_result | None, limit: int, findings: Findings) -> bool:
     if status is None:
-        findings.add("layout.stray", path, "is not a regular file")
+        findings.add("layout.stray", Path(path), "is not a regular file")
         return False
     if status.st_size > limit:
-        findings.add("layout.oversize", path, f"{status.st_size} bytes (at most {limit})")
+        findings.add("layout.oversize", Path(path), f"{status.st_size} bytes (at most {limit})")
         return False
     return True
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from konsil.protocol.errors import LimitExceeded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from konsil.protocol.limits import Limits
@@ -45,6 +46,10 @@ class Margin:
         if data is None:
             self.add("blob.missing", place, f"{what} ({digest.hex()}) is not here")
         return data
+
+    def near(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Those of some blobs that cost nothing to look at."""
+        return self._blobs.near(digests)
 
     def store_of(self, digest: bytes) -> str | None:
         """The root of the store that a blob lies in; None when it is not here."""

@@ -100,7 +100,7 @@ class Office:
         elif isinstance(body, HumanOverride):
             self._bedside.override(place, body)
         elif isinstance(body, PrivacySpend):
-            self.spending.spend(place, entry, body)
+            self.spending.spend(place, body)
         elif isinstance(body, ModelDeploy):
             self.deployment.deploy(place, body)
         elif isinstance(body, ModelRollback):

@@ -88,6 +88,7 @@ def _axes(size: tuple[float, float], rounds: int, series: Sequence[Series]) -> A
         y_label="trust",
         title="Trust over time",
         margin_right=24.0 + 6.6 * longest,
+        whole_x=True,
     )
 
 

@@ -7,6 +7,7 @@ they are those that were signed for, is for `konsil.trust.structure`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,14 @@ from konsil.trust.salvage import Piece, Salvage, salvage
 from konsil.trust.sources import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One entry where it lies: its bytes (empty when pruned, None when lost), leaf hash, place."""
+    """One entry where it lies: its bytes (empty when pruned, None when lost), leaf hash, place.
+
+    Bytes that are here have this leaf hash.
+    """
 
     index: int
     entry: bytes | None
@@ -35,9 +39,26 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     """What stands in the place of an entry that was changed in a tail."""
 
 
-def groups(
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Neighbours in one file, as lists: what is true of all of them is looked at in one go."""
+
+    first: int
+    file: Path
+    offsets: Sequence[int]
+    entries: Sequence[bytes | None]
+    leaves: list[bytes]
+    changed: bytes = b""
+
+    def items(self) -> Iterator[Item]:
+        """One by one."""
+        places = zip(self.entries, self.leaves, self.offsets, strict=True)
+        for index, (entry, leaf, offset) in enumerate(places, self.first):
+            yield Item(index, entry, leaf, self.file, offset, self.changed)
+
+
+def runs(
     layout: Layout, findings: Findings, settle: Callable[[Salvage], Sequence[Piece]]
-) -> Iterator[Sequence[Item]]:
+) -> Iterator[Run]:
     """Every entry in order, neighbours together, and what is wrong with their files.
 
     Of a damaged tail `settle` says what its frames are. What is wrong with a group is told before
@@ -50,13 +71,15 @@ def groups(
         yield _bundle(layout, group, findings)
     if layout.tails:
         for item in _tail(layout, start, findings, settle):
-            yield (item,)
+            yield Run(
+                item.index, item.file, (item.offset,), (item.entry,), [item.leaf], item.changed
+            )
     ahead = [number for number in layout.bundles if number * tiles.WIDTH >= start]
     if ahead and layout.tails:
         _check_ahead(layout, ahead, findings)
 
 
-def _bundle(layout: Layout, group: int, findings: Findings) -> list[Item]:
+def _bundle(layout: Layout, group: int, findings: Findings) -> Run:
     """The 256 entries of one bundle; bare leaf hashes from its tile when the bundle is lost."""
     path = layout.path(tiles.bundle_path(group))
     tile = layout.path(tiles.tile_path(0, group))
@@ -70,20 +93,16 @@ def _bundle(layout: Layout, group: int, findings: Findings) -> list[Item]:
         missing = isinstance(error, FileNotFoundError)
         message = "256 entries are missing" if missing else str(error)
         findings.add("bundle.missing" if missing else "bundle.corrupt", path, message, index=first)
-        return [
-            Item(first + place, None, leaf, tile, place * merkle.HASH_BYTES)
-            for place, leaf in enumerate(hashes or [bytes(merkle.HASH_BYTES)] * tiles.WIDTH)
-        ]
+        offsets = range(0, tiles.TILE_BYTES, merkle.HASH_BYTES)
+        unknown = [bytes(merkle.HASH_BYTES)] * tiles.WIDTH
+        return Run(first, tile, offsets, [None] * tiles.WIDTH, hashes or unknown)
     leaves = _leaves_of(found, hashes)
     if hashes is not None and hashes != leaves:
         place = next(at for at in range(tiles.WIDTH) if hashes[at] != leaves[at])
         message = f"does not match entry {first + place}"
         at = place * merkle.HASH_BYTES
         findings.add("tile.mismatch", tile, message, offset=at, index=first + place, evidence=path)
-    return [
-        Item(index, entry, leaf, path, offset)
-        for index, ((offset, entry), leaf) in enumerate(zip(found, leaves, strict=True), first)
-    ]
+    return Run(first, path, [at for at, _ in found], [entry for _, entry in found], leaves)
 
 
 def _tail(
@@ -137,7 +156,8 @@ class Again:
             return self._tail.get(index)
         if index // tiles.WIDTH != self._group:
             self._group = index // tiles.WIDTH
-            self._bundle = _by_index(_bundle(self._layout, self._group, Findings("")))
+            run = _bundle(self._layout, self._group, Findings(""))
+            self._bundle = _by_index(run.items())
         return self._bundle.get(index)
 
 

@@ -28,12 +28,13 @@ def check_tiles(found: Structure, findings: Findings) -> None:
     }
     for level, number in sorted(expected | layout.tiles):
         end = (number + 1) * tiles.WIDTH ** (level + 1)
-        path = layout.path(tiles.tile_path(level, number))
         if end > found.size:
+            path = layout.path(tiles.tile_path(level, number))
             findings.add("layout.stray", path, "a tile beyond the last entry")
         elif found.knows(end) and (level or end > start):
             hashes = tile_hashes(layout, level, number, findings)
             if hashes is not None and merkle.root_of(hashes) != found.tile_root(level, number):
+                path = layout.path(tiles.tile_path(level, number))
                 findings.add("tile.mismatch", path, "does not match the tree below it")
 
 

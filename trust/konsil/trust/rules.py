@@ -35,11 +35,12 @@ from konsil.trust.judgement import Judgements
 from konsil.trust.manifests import differences
 from konsil.trust.margin import Margin
 from konsil.trust.office import Office
+from konsil.trust.sealed import open_together
 from konsil.trust.sources import blob_file
 from konsil.trust.structure import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from konsil.protocol.artifact import Artifact
     from konsil.protocol.genesis import Author
@@ -141,6 +142,8 @@ class History:
         self._keys = Keyring.of(authors[node]) if node in authors else None
         self._signer: VerifyKey | None = None
         """Who signs this log's artifacts now, once that was asked."""
+        self._opened: Mapping[bytes, Artifact] = {}
+        """What that key surely signed, of what the next entries publish."""
         self._margin = Margin(blobs, findings, limits)
         self._limits = limits
         self._judgements = Judgements(findings)
@@ -151,6 +154,13 @@ class History:
         self._sequences: dict[str, int] = {}
         self._unlearned: list[int] = []
         """Unlearnings whose bodies were redacted, and whose models nothing has named yet."""
+
+    def ahead(self, coming: Sequence[Entry]) -> None:
+        """Before neighbouring entries are taken: opens what they publish, all of it together."""
+        self._opened = {}
+        if self._signer is not None:
+            envs = [one.b.env for one in coming if isinstance(one.b, ArtifactPublish)]
+            self._opened = open_together(self._margin.near(envs), self._signer, self._limits)
 
     def take(self, place: Place, entry: Entry) -> None:
         """Holds the next entry against the rules."""
@@ -194,10 +204,11 @@ class History:
         self.office.take(place, entry)
 
     def _timed(self, place: Place, time_ms: int) -> None:
-        if time_ms < self.last_ms:
-            message = f"its time is {self.last_ms - time_ms} ms before that of an earlier entry"
-            self._margin.add("entry.time", place, message)
-        self.last_ms = max(self.last_ms, time_ms)
+        if time_ms >= self.last_ms:
+            self.last_ms = time_ms
+            return
+        message = f"its time is {self.last_ms - time_ms} ms before that of an earlier entry"
+        self._margin.add("entry.time", place, message)
 
     def hidden(self, place: Place, body: LogRedact) -> None:
         """The next entry was redacted; `body` proves of which type and time it was."""
@@ -240,7 +251,7 @@ class History:
             return
         with suppress(RemoteError):
             before, self._keys = self._keys, self._keys.after(place.index, body)
-            self._signer = None
+            self._signer, self._opened = None, {}
             if isinstance(body, KeyRevoke) and body.role == "art":
                 since = max(one.since for one in before.periods if one.role == "art")
                 for at in self.published:
@@ -339,12 +350,14 @@ class History:
         if data is None or keys is None:
             return None
         try:
-            sealed = envelope.unpack(data, limits=self._limits)
-            key = self._signer if now else None
-            if key is None:
-                key = keys.at("art", index)
-                self._signer = key if now else self._signer
-            manifest = artifact.open_sealed(sealed, key, limits=self._limits)
+            manifest = self._opened.get(env) if now else None
+            if manifest is None:
+                sealed = envelope.unpack(data, limits=self._limits)
+                key = self._signer if now else None
+                if key is None:
+                    key = keys.at("art", index)
+                    self._signer = key if now else self._signer
+                manifest = artifact.open_sealed(sealed, key, limits=self._limits)
             if manifest.publisher != publisher:
                 raise ManifestRefused(f"the manifest names {manifest.publisher} as publisher")
         except RemoteError as error:

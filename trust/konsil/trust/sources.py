@@ -102,6 +102,16 @@ def _read(handle: int, least: int, most: int) -> bytes:
     return data
 
 
+def is_missing(path: str) -> bool:
+    """Whether surely nothing is at `path`: what else may be there, whoever opens it is told."""
+    with suppress(OSError):
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+    return False
+
+
 def ledger_of(home: Path) -> Path:
     """The folder of a home's ledger.
 
@@ -254,6 +264,10 @@ class Blobs:
         store = self.store_of(digest)
         return None if store is None else read_file(blob_file(store, digest), limit)
 
+    def near(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Those of some blobs that are in memory; they stay there."""
+        return {one: self._near[one] for one in digests if one in self._near}
+
     def store_of(self, digest: bytes) -> str | None:
         """The root of the store that has a blob; None when it is missing or wrong.
 
@@ -270,7 +284,7 @@ class Blobs:
     def _check(self, digest: bytes, store: str, limit: int) -> bool:
         """Whether a file matches its name; a small one that does stays near for a while."""
         path = blob_file(store, digest)
-        if path in self._bad:
+        if self._bad and path in self._bad:
             return False
         handle, size = _open(path, limit)
         try:

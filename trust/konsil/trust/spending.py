@@ -10,12 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from konsil.protocol import merkle
-from konsil.protocol.records import ENCODER
-
 if TYPE_CHECKING:
     from konsil.protocol.artifact import Artifact
-    from konsil.protocol.entries import Entry
     from konsil.protocol.learning_bodies import ModelTrain, PrivacySpend
     from konsil.trust.margin import Margin
     from konsil.trust.structure import Place
@@ -51,7 +47,7 @@ class Spending:
         self._redacted.add(leaf)
         self._exact = set()
 
-    def spend(self, place: Place, entry: Entry, body: PrivacySpend) -> None:
+    def spend(self, place: Place, body: PrivacySpend) -> None:
         """A price, and the sum over its dataset that the entry states."""
         total = self._totals.get(body.dataset, 0) + body.eps_micro
         if self._exact is not None and body.dataset not in self._exact:
@@ -61,8 +57,7 @@ class Spending:
             message = f"cumulative_micro is {body.cumulative_micro}, but {total} follows"
             self._margin.add("privacy.sum", place, message)
         self._totals[body.dataset] = total
-        # Read entries are canonical: what the encoder writes are their own bytes.
-        self._spent[merkle.leaf_hash(ENCODER.encode(entry))] = body.dataset
+        self._spent[place.leaf] = body.dataset
         self._prices.add((body.mechanism, body.eps_micro, body.delta_e12))
 
     def trained(self, place: Place, body: ModelTrain) -> None:

@@ -28,10 +28,10 @@ from konsil.trust.layout import (
 from konsil.trust.places import (
     Again,
     Item,
-    groups,
     leaves_in_bundle,
     leaves_in_tail,
     leaves_in_tile,
+    runs,
 )
 from konsil.trust.redundancy import check_older, check_tiles
 from konsil.trust.report import COPIED, TAMPERED, Findings
@@ -56,11 +56,12 @@ _OF_KEYS = frozenset({"node.genesis", "key.rotate", "key.revoke"})
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where an entry stands."""
+    """Where an entry stands, and the leaf hash of the bytes there."""
 
     file: Path
     offset: int
     index: int
+    leaf: bytes
 
 
 class Pruned(msgspec.Struct, frozen=True, gc=False):
@@ -177,29 +178,34 @@ def walk(
     take: Callable[[Place, entries.Entry], None],
     missed: Callable[[], None] = lambda: None,
     gone: Callable[[Pruned], None] = lambda _: None,
+    ahead: Callable[[Sequence[entries.Entry]], None] = lambda _: None,
 ) -> Structure:
     """Recomputes the structure; `take(place, entry)` gets every readable entry in order.
 
-    `missed` is called where an entry is missing or was changed, `gone` where a body is pruned.
+    `missed` is called where an entry is missing or was changed, `gone` where a body is pruned,
+    and `ahead` may get neighbours before `take` gets one after the other of them.
     """
     found = Structure(layout)
     signed = _read_checkpoint(layout, findings)
     salts = Salts()
-    for group in groups(layout, findings, lambda read: _settle(found, read, signed)):
-        if layout.tails[:-1] and group[0].index >= layout.tails[0]:
+    for run in runs(layout, findings, lambda read: _settle(found, read, signed)):
+        if layout.tails[:-1] and run.first >= layout.tails[0]:
             found.keep()  # an older tail is held against them
-        found.extend([item.leaf for item in group])
-        quickly = entries.quick_all([item.entry or b"" for item in group], limits=limits)
+        found.extend(run.leaves)
+        quickly = entries.quick_all([entry or b"" for entry in run.entries], limits=limits)
         read = [one for one in quickly if one is not None and one.t not in _OF_KEYS]
-        first = group[0].index
-        if [one.n for one in read] == [*range(first, first + len(group))]:
+        indices = [*range(run.first, run.first + len(run.entries))]
+        if [one.n for one in read] == indices:
             # As nearly always: nothing is odd about any of them.
-            salts.extend([one.s for one in read], first)
+            salts.extend([one.s for one in read], run.first)
             found.types.update([one.t for one in read])
-            for item, entry in zip(group, read, strict=True):
-                take(Place(item.file, item.offset, item.index), entry)
+            ahead(read)
+            for entry, offset, index, leaf in zip(
+                read, run.offsets, indices, run.leaves, strict=True
+            ):
+                take(Place(run.file, offset, index, leaf), entry)
             continue
-        for item in group:
+        for item in run.items():
             if not item.entry:
                 _gone(found, item, missed, gone)
                 continue
@@ -211,7 +217,8 @@ def walk(
     for index in salts.repeated():
         # Where it lay; of a tail that a running node has just moved only the index is sure.
         one = again.get(index)
-        file, offset = (layout.folder, None) if one is None else (one.file, one.offset)
+        file = layout.folder if one is None else one.file
+        offset = None if one is None else one.offset
         findings.add("entry.salt", file, "a salt used before", offset=offset, index=index)
     # Without its first entry a log has no genesis entry; what took it away is a finding already.
     known = 0 in found.lost[:1] and any(one.exit_code == TAMPERED for one in findings.found)
@@ -234,7 +241,8 @@ def _gone(
         if found.lost_keys is None and _may_change_keys(item.changed):
             found.lost_keys = item.index
     else:
-        found.pruned.append(Pruned(Place(item.file, item.offset, item.index), item.leaf))
+        place = Place(item.file, item.offset, item.index, item.leaf)
+        found.pruned.append(Pruned(place, item.leaf))
         gone(found.pruned[-1])
 
 
@@ -297,7 +305,7 @@ def _typed(
             findings.add(
                 "key.change", item.file, error.message, offset=item.offset, index=item.index
             )
-    take(Place(item.file, item.offset, item.index), entry)
+    take(Place(item.file, item.offset, item.index, item.leaf), entry)
 
 
 def _settle(found: Structure, read: Salvage, signed: bytes | None) -> Sequence[Piece]:

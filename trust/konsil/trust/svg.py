@@ -113,6 +113,8 @@ class Axes(msgspec.Struct, frozen=True, kw_only=True):
     y_label: str
     title: str
     margin_right: float = 110.0
+    whole_x: bool = False
+    """Whether only whole numbers mean something along x, as with rounds."""
 
 
 _TOP, _LEFT, _BOTTOM, _LABEL_GAP = 14.0, 54.0, 40.0, 15.0
@@ -155,17 +157,19 @@ def scales(axes: Axes) -> tuple[Callable[[float], float], Callable[[float], floa
     )
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values within [low, high], at most `most` of them."""
+def ticks(low: float, high: float, most: int = 6, *, whole: bool = False) -> list[float]:
+    """Round values within [low, high], at most `most` of them; only `whole` numbers if asked."""
     span = high - low
     if not math.isfinite(span) or span <= 0:
         return [low]
-    rough = span / max(most - 1, 1)
+    rough = max(span / max(most - 1, 1), 1.0 if whole else 0.0)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= rough * 0.999)
+    steps = [s * power for s in (1, 2, 2.5, 5, 10) if not whole or (s * power).is_integer()]
+    step = next(step for step in steps if step >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    # A wide step may have no multiple here.
+    return [round(index * step, 12) for index in range(first, last + 1)] or [low]
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -207,7 +211,7 @@ def _frame(
         y = y_of(value)
         drawing.line((_LEFT, y), (right, y), "grid")
         drawing.text((_LEFT - 7, y + 4), f"{value:g}", "tick", anchor="end")
-    for value in ticks(*axes.x_range, most=9):
+    for value in ticks(*axes.x_range, most=9, whole=axes.whole_x):
         drawing.text((x_of(value), bottom + 17), f"{value:g}", "tick", anchor="middle")
     drawing.line((_LEFT, bottom), (right, bottom), "axis")
     drawing.text(((_LEFT + right) / 2, axes.height - 5), axes.x_label, "name", anchor="middle")

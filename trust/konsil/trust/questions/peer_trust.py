@@ -216,7 +216,7 @@ def _recomputed(home: GivenHome, data: dict[int, bytes | None]) -> dict[int, lis
         while hidden and hidden[0] < entry.n:
             judgements.hidden()
             del hidden[0]
-        body, place = entry.b, Place(home.path, 0, entry.n)
+        body, place = entry.b, Place(home.path, 0, entry.n, b"")  # no judgement asks for the leaf
         if isinstance(body, ModelBase):
             chain.had(body.model, home.node)
         elif isinstance(body, ModelTrain):
