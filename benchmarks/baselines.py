@@ -19,7 +19,6 @@ import msgspec
 import torch
 
 from benchmarks.measure import MIB, Row, children
-from konsil.simulations.sim.bench.loop import module_of
 from konsil.simulations.sim.bench.workload import workload
 
 if TYPE_CHECKING:
@@ -75,12 +74,9 @@ def tell(accuracy: float, node_rounds: int, cpu_s: float) -> None:
 
 
 def ready(rounds: int) -> Setting:
-    """The workload, with all that torch imports when the first optimiser is made: a second of
-    the processor, which no round shall pay, and which processes that part later share."""
+    """The workload, in one thread."""
     torch.set_num_threads(1)
-    setting = workload("mean", rounds)
-    torch.optim.SGD(module_of(setting).parameters(), lr=0.1)
-    return setting
+    return workload("mean", rounds)
 
 
 def _tree(pid: int) -> int:

@@ -141,6 +141,7 @@ def trust_chart(facts: RunFacts, width: float, height: float) -> str:
         width=width, height=height, x_range=(1, max(facts.rounds, 2)), y_range=(0.0, 1.0),
         x_label="own round of the hospital that judges", y_label="trust",
         title="Trust over time", margin_right=_label_room(s.label for s in strong),
+        whole_x=True,
     )  # fmt: skip
     guides = [
         Guide(value=GATE_OPEN, label="whole weight above"),
@@ -172,7 +173,7 @@ def metric_chart(facts: RunFacts, width: float, height: float) -> str:
         width=width, height=height, x_range=(1, max(facts.rounds, 2)),
         y_range=_metric_range(series, facts.metric_pooled), x_label="own round",
         y_label=metric_name(facts.metric), title="Metric by round",
-        margin_right=_label_room(("network", "local only")),
+        margin_right=_label_room(("network", "local only")), whole_x=True,
     )  # fmt: skip
     return line_chart(axes, series, guides)
 

@@ -10,10 +10,12 @@ import types
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import konsil.simulations.sim as package
 from konsil.node.cli import app as command
+from konsil.protocol.errors import ConfigError, TaskError
 from konsil.simulations.sim.live import Progress
 from konsil.simulations.sim.result import Point, Result
 from konsil.simulations.sim.scenario_reading import read_scenario
@@ -47,6 +49,9 @@ def made_up(scenario, faults):
         faults=faults, spectral_gap=0.0326, wall_s=2.5, setup_s=1.0, eval_s=0.25, cpu_s=0.5,
         node_rounds_per_cpu_s=160.0, peak_rss_mb=321.0, history=(last,), seed=scenario.seed,
     )  # fmt: skip
+
+
+GOOD = made_up
 
 
 class Engine(types.ModuleType):
@@ -278,8 +283,78 @@ def test_an_interruption_is_told(run, engine, monkeypatch, tmp_path):
 
     monkeypatch.setattr(engine, "simulate", simulate)
     code, out, _ = run("--json", "--out", tmp_path / "out")
-    assert (code, data_of(out)["error"]["message"]) == (1, "interrupted; nothing was written")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert (code, data_of(out)["error"]["message"]) == (1, "interrupted; there is no result")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_where_nothing_can_be_made_is_a_matter_of_storage(run, engine, file):
+    code, _, complaint = run("--out", file / "below" / "a file")
+    assert (code, engine.asked, complaint.count("\n")) == (6, [], 1)
+    assert str(file / "below") in complaint
+
+
+@pytest.mark.parametrize("fault", [ConfigError, TaskError])
+def test_what_is_found_late_names_the_file_or_the_variant(run, engine, file, tmp_path, fault):
+    def simulate(scenario, folder, **_):
+        raise fault("[topology] degree is odd", hint="add one")
+
+    engine.simulate = simulate
+    code, _, complaint = run("--out", tmp_path / "out")
+    assert code == fault.exit_code
+    assert complaint == f"konsil: {file}: [topology] degree is odd (add one)\n"
+    code, _, complaint = run("--sweep", "training.rounds=3,4")
+    assert complaint == "konsil: --sweep training.rounds=3: [topology] degree is odd (add one)\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        MemoryError("Unable to allocate 29.1 TiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+        ),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_memory_that_runs_out_is_the_scenario_s_fault(run, engine, fault):
+    def simulate(scenario, folder, **_):
+        raise fault
+
+    engine.simulate = simulate
+    code, _, complaint = run()
+    assert (code, complaint.count("\n")) == (5, 1)
+    assert "more memory than there is" in complaint
+
+
+def test_another_error_of_torch_stays_a_bug(run, engine):
+    def simulate(scenario, folder, **_):
+        raise RuntimeError("shapes do not match")
+
+    engine.simulate = simulate
+    assert run()[0] == 70
+
+
+def test_a_scenario_that_cannot_fit_is_refused_before_it_runs(run, engine, file):
+    text = TEXT.replace('"digits"', '"digits"\nrows = 1000000')
+    file.write_text(text.replace("rounds = 4", "rounds = 4\nlocal_epochs = 1000000"))
+    code, _, complaint = run()
+    assert (code, engine.asked, complaint.count("\n")) == (5, [], 1)
+    assert f"{file}: [training] local_epochs: this takes 960,0" in complaint
+
+
+def test_a_run_that_measured_nothing_does_not_succeed(run, engine, monkeypatch):
+    monkeypatch.setitem(
+        globals(),
+        "made_up",
+        lambda scenario, faults: msgspec.structs.replace(GOOD(scenario, faults), metric_mean=None),
+    )
+    code, _, complaint = run()
+    assert code == 1
+    assert "no model has a value of accuracy under seed 5" in complaint
+    value = data_of(run("--json")[1])
+    assert (value["ok"], value["error"]["code"]) == (False, "goal")
+    assert value["data"]["metric_mean"] is None
 
 
 @pytest.mark.parametrize("words", [["--help"], ["sim", "--help"], ["sim", "run", "--help"]])

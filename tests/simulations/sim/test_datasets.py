@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +203,122 @@ def test_a_constant_column_has_the_unit_one():
     assert spread[0] == 1.0
     assert abs(centre[0] - 0.1) < 1e-12
     assert spread[1] == pytest.approx(np.std(np.arange(1437.0), ddof=1))
+
+
+def claiming(path, shape, *, kind="<f8", held=b"", key="x", compression=zipfile.ZIP_STORED):
+    """An NPZ file whose header of one array says whatever it likes."""
+    header = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + held
+    np.savez(path, **arrays(**{key: None}))
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr(f"{key}.npy", raw)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((10**12, 4), "`x` claims 32000000000000 bytes, and has 0"),
+        ((10**400, 4), "`x` claims "),
+        ((-1, 4), "`x` claims "),
+        ((24, 5), "`x` claims 960 bytes, and has 0"),
+    ],
+)
+def test_an_array_is_measured_before_there_is_room_made_for_it(tmp_path, shape, said):
+    claiming(tmp_path / "own.npz", shape)
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match=said):
+        read("own.npz", tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_an_array_that_unfolds_without_end_is_refused(tmp_path):
+    """130 MB of zeros in 130 kB, which would be a gigabyte as 64-bit numbers."""
+    size = 130_000_000
+    claiming(
+        tmp_path / "own.npz", (size, 1), kind="|u1", held=bytes(size),
+        compression=zipfile.ZIP_DEFLATED,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="`x` takes more than 1000 MB of memory"):
+        read("own.npz", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["|O", "|V8"])
+def test_objects_and_bytes_are_no_numbers(tmp_path, kind):
+    claiming(tmp_path / "own.npz", (24, 2), kind=kind, held=bytes(384))
+    with pytest.raises(ConfigError, match="`x` holds"):
+        read("own.npz", tmp_path)
+
+
+def altered(path, first, second):
+    """The file with bytes of both headers of its first member changed."""
+    raw = bytearray(path.read_bytes())
+    for magic, place, value in ((b"PK\x03\x04", *first), (b"PK\x01\x02", *second)):
+        raw[raw.find(magic) + place] = value
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [((6, 1), (8, 1), "encrypted"), ((8, 99), (10, 99), "compression method")],
+)
+def test_an_archive_that_python_cannot_open_is_told(tmp_path, first, second, said):
+    np.savez(tmp_path / "own.npz", **arrays())
+    altered(tmp_path / "own.npz", first, second)
+    with pytest.raises(ConfigError, match=f"cannot read .*{said}") as caught:
+        read("own.npz", tmp_path)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("held", [b"", b"notnpy"])
+def test_a_member_that_is_no_array_is_told(tmp_path, held):
+    np.savez(tmp_path / "own.npz", **arrays(x=None))
+    with zipfile.ZipFile(tmp_path / "own.npz", "a") as archive:
+        archive.writestr("x.npy", held)
+    with pytest.raises(ConfigError, match="cannot read"):
+        read("own.npz", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"hello", pickle.dumps([1])])
+def test_nobody_is_told_to_read_a_pickle(tmp_path, content):
+    (tmp_path / "own.npz").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read("own.npz", tmp_path)
+    assert "pickle" not in caught.value.diagnostics()
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.npz"])
+def test_pipes_folders_and_devices_are_no_data(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"cannot read .*no plain file"):
+        read(name, tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"cannot read .*no plain file"):
+        read(name, tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match="cannot read"):
+        read(name, tmp_path)
+
+
+@pytest.mark.parametrize("largest", [1.7e308, -1e101])
+def test_values_whose_deviation_cannot_be_computed_are_refused(tmp_path, largest):
+    inputs = arrays()["x"].astype(np.float64)
+    inputs[7, 1, 2] = largest
+    np.savez(tmp_path / "own.npz", **arrays(x=inputs))
+    with pytest.raises(ConfigError, match="data row 7 has a value beyond ±1e"):
+        read("own.npz", tmp_path)
+    inputs[7, 1, 2] = 1e100
+    np.savez(tmp_path / "own.npz", **arrays(x=inputs))
+    with np.errstate(all="raise"):
+        assert np.isfinite(scale(read("own.npz", tmp_path).rows.inputs)[1]).all()
+
+
+def test_a_table_of_many_columns_is_not_listed_whole(tmp_path):
+    columns = ",".join(f"column{n}" for n in range(10_000))
+    (tmp_path / "own.csv").write_text(f"{columns}\n")
+    with pytest.raises(ConfigError, match="there is no column 'label'") as caught:
+        read("own.csv", tmp_path)
+    assert len(caught.value.diagnostics()) < 700

@@ -246,3 +246,34 @@ def test_every_kind_of_population_runs(tmp_path, change):
     population = {**PLAIN["population"], **change}
     result = simulate(scenario(population=population), tmp_path, device="cpu")
     assert result.metric_mean > 0.5
+
+
+@pytest.mark.parametrize(
+    ("sections", "stays"),
+    [
+        ({}, True),
+        ({"trust": {"rule": "mean"}}, True),
+        ({"topology": {"kind": "epidemic", "degree": 3}}, False),
+        ({"faults": {"drop": 0.5}}, False),
+    ],
+)
+def test_routes_last_as_long_as_nothing_changes(tmp_path, sections, stays):
+    run = started(tmp_path, **sections)
+    seen, inner = [], run.rule
+
+    class Catching:
+        def mix(self, exchange):
+            seen.append(exchange)
+            return inner.mix(exchange)
+
+    run.rule = Catching()
+    with threads(1):
+        for number in (1, 2):
+            run.round(number)
+    first, second = seen
+    assert (first.routes is second.routes) == stays
+    for number, exchange in enumerate(seen, 1):
+        links = run.setting.graphs.at(number)
+        pairs = set(zip(links.receiver.tolist(), links.sender.tolist(), strict=True))
+        heard = set(zip(exchange.links.receiver.tolist(), exchange.source.tolist(), strict=True))
+        assert heard == pairs if "faults" not in sections else heard < pairs

@@ -66,15 +66,15 @@ def test_memory_keeps_what_each_receiver_learned_of_each_sender():
 
 
 def test_hostile_senders_lose_trust_round_by_round_and_honest_ones_keep_theirs(run):
-    found, inner = caught(run)
+    found, _ = caught(run)
     for number in range(1, 6):
         run.round(number)
-    links, weighed = found[-1].links, inner.judgement.weighed
+    links, weighed = found[-1].links, run.judgement.weighed
     honest = run.setting.honest
     bad = honest[links.receiver] & ~honest[links.sender]
     good = honest[links.receiver] & honest[links.sender]
     assert weighed.trust_e9[bad].mean() < 0.6 * weighed.trust_e9[good].mean()
-    assert (weighed.w_e9 <= inner.judgement.measures.metropolis_e9).all()
+    assert (weighed.w_e9 <= run.judgement.measures.metropolis_e9).all()
 
 
 def test_a_receiver_judges_the_same_whoever_else_is_simulated(run):
@@ -134,6 +134,6 @@ def test_a_mix_that_would_harm_the_own_patients_is_shortened(run):
 
     judge = rule.Evidence(Afraid(), 9)
     mixed = judge.mix(exchange)
-    assert not judge.judgement.step_e9.any()
+    assert not mixed.judgement.step_e9.any()
     assert torch.equal(mixed.models, exchange.trained)
     assert not mixed.granted.any()

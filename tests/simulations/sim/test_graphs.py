@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import networkx as nx
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from konsil.protocol.errors import ConfigError
 from konsil.simulations import topology as shared
+from konsil.simulations.sim import graph_files
 from konsil.simulations.sim.graph_kinds import KINDS
 from konsil.simulations.sim.graphs import CHANGING, graphs_of
 from konsil.simulations.sim.scenario import Topology
@@ -160,6 +162,33 @@ def test_names_in_a_file_are_numbered_by_the_alphabet_as_hospitals_are(tmp_path)
     nx.write_graphml(graph, tmp_path / "three.graphml")
     links = graphs("three.graphml", 3, folder=tmp_path).at(1)
     assert pairs(links) == [(0, 1), (0, 2), (1, 0), (2, 0)]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "ring.edgelist").write_text("\ufeff0 1\n1 2\n2 3\n3 0\n")
+    links = graphs("ring.edgelist", 4, folder=tmp_path).at(1)
+    assert pairs(links) == pairs(graphs("ring", 4).at(1))
+
+
+def test_names_may_have_any_number_of_digits(tmp_path):
+    (tmp_path / "long.edgelist").write_text(f"{'9' * 5000} 007\n007 7\n7 0\n0 10\n")
+    links = graphs("long.edgelist", 5, folder=tmp_path).at(1)
+    # In order: 0, 7, 007, 10, 999…
+    assert pairs(links) == [(0, 1), (0, 3), (1, 0), (1, 2), (2, 1), (2, 4), (3, 0), (4, 2)]
+
+
+def test_a_graph_in_a_pipe_a_folder_or_a_huge_file_is_refused_at_once(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.edgelist")
+    (tmp_path / "folder.graphml").mkdir()
+    (tmp_path / "huge.edgelist").write_text("0 1\n" * 10)
+    monkeypatch.setattr(graph_files, "MOST_BYTES", 39)
+    for name, said in (
+        ("pipe.edgelist", "no plain file"), ("folder.graphml", "no plain file"),
+        ("huge.edgelist", "larger than"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"cannot be read: this is {said}") as caught:
+            graphs(name, 2, folder=tmp_path)
+        assert caught.value.hint
 
 
 def directed_graphml():

@@ -18,14 +18,15 @@ from konsil.simulations.sim.result import (
     as_json,
     combine,
     faults_missed,
+    unmeasured,
 )
 from konsil.simulations.sim.scenario import Faults, Population, Scenario, Topology
 
 CONTRACT = [
     "nodes", "rounds", "topology", "dataset", "rule", "metric", "metric_mean", "metric_worst",
     "metric_local_mean", "metric_local_worst", "metric_pooled", "attacker_weight_mean",
-    "honest_weight_mean", "bytes_per_node_round", "faults", "spectral_gap", "wall_s", "setup_s",
-    "eval_s", "cpu_s", "node_rounds_per_cpu_s", "peak_rss_mb", "history",
+    "honest_weight_mean", "backdoor_success", "bytes_per_node_round", "faults", "spectral_gap",
+    "wall_s", "setup_s", "eval_s", "cpu_s", "node_rounds_per_cpu_s", "peak_rss_mb", "history",
 ]  # fmt: skip
 
 
@@ -130,3 +131,8 @@ def test_a_fault_that_was_asked_for_and_not_counted_is_missed():
     assert faults_missed(scenario, make_result(faults={"drop": 1, "churn": 2})) == ()
     assert faults_missed(scenario, make_result(faults={"drop": 0, "churn": 2})) == ("drop",)
     assert faults_missed(scenario, make_result(faults={"late": 0})) == ("churn", "drop")
+
+
+@pytest.mark.parametrize(("mean", "nothing"), [(None, True), (math.nan, True), (0.0, False)])
+def test_a_run_without_a_metric_has_measured_nothing(mean, nothing):
+    assert unmeasured(msgspec.structs.replace(make_result(), metric_mean=mean)) is nothing

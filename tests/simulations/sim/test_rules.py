@@ -12,7 +12,8 @@ import torch
 
 from konsil.simulations.sim.exchange import Exchange, RuleSetting
 from konsil.simulations.sim.links import Links
-from konsil.simulations.sim.rules import RULES, neighbourhoods
+from konsil.simulations.sim.routes import Routes
+from konsil.simulations.sim.rules import POOLING, RULES, neighbourhoods
 from konsil.simulations.sim.rules.clipped_gossip import radii
 from konsil.simulations.sim.rules.ordering import ascending, comparators
 from konsil.simulations.sim.rules.told import liars
@@ -38,10 +39,12 @@ def an_exchange(trained, edges=EDGES, hostile=(), number=1, table=None, before=N
         before=trained if before is None else before,
         trained=trained,
         table=trained if table is None else table,
-        links=links,
-        source=links.sender,
+        routes=Routes(
+            links,
+            links.sender,
+            10**9 // (1 + np.maximum(degrees[links.receiver], degrees[links.sender])),
+        ),
         lag=np.zeros(len(links), dtype=np.int64),
-        metropolis_e9=10**9 // (1 + np.maximum(degrees[links.receiver], degrees[links.sender])),
         hostile=frozenset(hostile),
     )
 
@@ -145,7 +148,7 @@ def test_a_link_brings_the_row_of_the_table_that_its_source_names():
     """Late and forged models lie anywhere in the table."""
     trained = torch.tensor([[0.0], [6.0]])
     late = an_exchange(trained, [(0, 1)], table=torch.tensor([[9.0], [10.0], [20.0]]))
-    late = replace(late, source=np.array([2, 1]))
+    late = replace(late, routes=replace(late.routes, source=np.array([2, 1])))
     assert mixed("mean", late).models.tolist() == [[10.0], [8.0]]
     assert mixed("median", late).models.tolist() == [[10.0], [8.0]]
 
@@ -172,13 +175,18 @@ def test_weight_of_what_did_not_arrive_stays_at_home():
     trained = torch.tensor([[0.0], [3.0], [6.0]])
     whole = an_exchange(trained, [(0, 1), (0, 2)])
     arrived = np.array([True, False, True, True])
-    part = replace(
-        whole,
-        links=whole.links.keep(arrived),
-        source=whole.source[arrived],
-        metropolis_e9=whole.metropolis_e9[arrived],
-    )
+    part = whole.keep(arrived)
     assert mixed("mean", part).models[0].item() == pytest.approx(1.0)
+    assert whole.keep(np.ones(4, bool)).routes is whole.routes, "nothing has to be made anew"
+
+
+@pytest.mark.parametrize("name", ["mean", "oracle", "clipped_gossip", "balance"])
+def test_own_models_that_lie_in_the_table_too_are_mixed_alike(name):
+    """The own model is then one more row of the sum."""
+    together, apart = (an_exchange(drawn(), table=table) for table in (None, drawn()))
+    assert together.table is together.trained
+    assert apart.table is not apart.trained
+    close(mixed(name, together).models, mixed(name, apart).models)
 
 
 def test_the_oracle_gives_the_weight_of_liars_back():
@@ -189,7 +197,8 @@ def test_the_oracle_gives_the_weight_of_liars_back():
     poisoned = exchange.table.clone()
     poisoned[[3, 8]] = 1e6
     close(mixed("oracle", replace(exchange, table=poisoned)).models, found.models)
-    honest = replace(exchange, metropolis_e9=np.where(lying, 0, exchange.metropolis_e9))
+    weights = np.where(lying, 0, exchange.metropolis_e9)
+    honest = replace(exchange, routes=replace(exchange.routes, metropolis_e9=weights))
     close(found.models, mixed("mean", honest).models)
 
 
@@ -199,8 +208,7 @@ def test_alone_and_pooled_nothing_is_exchanged():
     assert torch.equal(alone.models, exchange.trained)
     assert torch.equal(pooled.models, exchange.trained)
     assert alone.granted.tolist() == [0.0] * len(exchange.links)
-    assert RULES["pooled"](setting(1, 2)).pools
-    assert not any(hasattr(RULES[name](setting(1, 2)), "pools") for name in set(NAMES) - {"pooled"})
+    assert set(RULES) > POOLING == {"pooled"}
 
 
 # ClippedGossip --------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def as_simulation(root):
         run = Run(setting, "cpu")
         for number in range(1, 5):
             run.round(number)
-            judged = run.rule.judgement
+            judged = run.judgement
             links = run.heard
             for place, (receiver, sender) in enumerate(
                 zip(links.receiver.tolist(), links.sender.tolist(), strict=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from konsil.protocol.errors import ConfigError
-from konsil.simulations.sim.scenario_checks import LATER, check
+from konsil.simulations.sim.attacks import ATTACKS as registry
+from konsil.simulations.sim.scenario_checks import LATER, WITH_DEGREE, check
 from konsil.simulations.sim.scenario_reading import scenario_of
 
 ATTACKS = (
@@ -98,7 +99,37 @@ def test_one_kind_of_artifact_travels():
 def test_a_degree_needs_more_nodes_than_that(kind):
     said = refusal(topology={"kind": kind, "degree": 20})
     assert said == "[topology] degree = 20 needs at least 21 nodes"
-    check(scenario(topology={"kind": kind, "degree": 19}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_degree_that_would_do_nothing_is_refused(kind):
+    topology = {"kind": kind, "degree": 4}
+    if kind in WITH_DEGREE:
+        check(scenario(topology=topology))
+    else:
+        said = refusal(topology=topology)
+        assert said == f'[topology] degree = 4 has no effect with kind = "{kind}"'
+
+
+@pytest.mark.parametrize("key", ["label", "site", "patient"])
+@pytest.mark.parametrize("dataset", ["digits", "own.npz"])
+def test_columns_are_those_of_a_csv_file(key, dataset):
+    said = refusal(population={"dataset": dataset, key: "outcome"})
+    assert said.startswith(f'[population] {key} = "outcome" names a column of a CSV file')
+    check(scenario(population={"dataset": "own.csv", key: "outcome"}))
+
+
+def test_a_strength_that_no_attack_has_is_refused():
+    hostile = {"fraction": 0.3, "strength": 2.0}
+    said = refusal(adversary={**hostile, "attack": ["mimic", "free_rider"]})
+    assert said == "[adversary] strength = 2, but mimic, free_rider has none"
+    check(scenario(adversary={**hostile, "attack": ["mimic", "ipm"]}))
+    for attack in ATTACKS:
+        found = registry[attack].strength
+        if found is None:
+            assert "has none" in refusal(adversary={**hostile, "attack": attack})
+        else:
+            check(scenario(adversary={**hostile, "attack": attack}))
 
 
 @pytest.mark.parametrize("kind", ["random_regular", "time_varying"])

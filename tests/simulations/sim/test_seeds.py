@@ -13,7 +13,7 @@ from konsil.simulations.sim.scenario_reading import scenario_of
 SCENARIO = Scenario(
     seed=5,
     population=Population(nodes=20, dataset="digits", rows=30),
-    topology=Topology(kind="ring"),
+    topology=Topology(kind="random_regular"),
     training=Training(rounds=10),
 )
 
@@ -24,10 +24,34 @@ def test_seeds_follow_one_another():
     assert {msgspec.structs.replace(one, seed=5) for one in found} == {SCENARIO}
 
 
-@pytest.mark.parametrize(("first", "count"), [(5, 0), (5, -1), (MAX_SEED, 2)])
-def test_there_is_one_seed_at_least_and_none_beyond_the_last(first, count):
+@pytest.mark.parametrize("count", [0, -1, seeds.MOST_RUNS + 1, MAX_SEED, 10**30])
+def test_there_is_one_seed_at_least_and_a_sensible_number_at_most(count):
+    with pytest.raises(UsageError, match=f"--seeds {count} is not between 1 and 10000") as caught:
+        seeds.under_seeds(SCENARIO, count)
+    assert "how many" in caught.value.hint
+
+
+def test_there_is_no_seed_beyond_the_last():
+    last = msgspec.structs.replace(SCENARIO, seed=MAX_SEED)
+    assert seeds.under_seeds(last, 1) == [last]
     with pytest.raises(UsageError, match="no such seeds"):
-        seeds.under_seeds(msgspec.structs.replace(SCENARIO, seed=first), count)
+        seeds.under_seeds(last, 2)
+
+
+def test_so_many_combinations_are_refused_before_they_are_made():
+    hundred = ",".join(map(str, range(1, 101)))
+    assert len(seeds.variants(SCENARIO, [f"seed={hundred}"])) == 100
+    sweeps = [f"{key}={hundred}" for key in ("seed", "training.rounds", "training.batch")]
+    with pytest.raises(UsageError, match="more than 10000 combinations") as caught:
+        seeds.variants(SCENARIO, sweeps)
+    assert caught.value.hint
+
+
+def test_long_words_are_cut_where_they_are_repeated():
+    for words in ("x" * 10**5, "x" * 10**5 + "=1", "trust.rule=," + "x" * 10**5):
+        with pytest.raises(UsageError) as caught:
+            seeds.parse_sweep(words)
+        assert len(caught.value.message) < 100
 
 
 @pytest.mark.parametrize(

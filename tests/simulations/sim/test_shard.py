@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
+from konsil.protocol.errors import ConfigError
 from konsil.simulations.__main__ import without_out
-from konsil.simulations.sim.shard import Shard
+from konsil.simulations.sim.shard import Shard, whole_or_ranks
 
 SCENARIO = """
 seed = 5
@@ -48,6 +50,16 @@ def test_every_node_has_one_process(nodes, processes):
     assert owned == list(range(nodes))
     sizes = [one.end - one.begin for one in shards]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_processes_than_nodes_are_refused_by_each_of_them(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 2)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    assert whole_or_ranks(4) == Shard(4, 2, 4)
+    with pytest.raises(ConfigError, match="nodes = 3 are too few for 4 processes") as caught:
+        whole_or_ranks(3)
+    assert caught.value.hint == "start 3 processes at most"
 
 
 def test_only_one_process_writes():

@@ -6,16 +6,18 @@ object with `--json`. Everything heavy is imported inside the commands.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from konsil.node.cli import output
-from konsil.protocol.errors import GoalMissed
+from konsil.protocol.errors import ConfigError, GoalMissed, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from konsil.simulations.sim.portrait import Portrait
     from konsil.simulations.sim.result import Json, Result
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     """Of the same variants and seeds, for the plots."""
 
 VERB = "sim.run"
+
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory")
+"""What torch says of it, in a plain RuntimeError."""
 
 app = typer.Typer(no_args_is_help=True, help="Simulate a network of hospitals in one process.")
 
@@ -60,25 +65,25 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Run a scenario, under several seeds or with several values if asked to."""
-    from konsil.simulations.plan import Wish, fresh_folder
+    from konsil.simulations.sim import folder, room
     from konsil.simulations.sim.scenario_reading import read_scenario
     from konsil.simulations.sim.seeds import under_seeds, variants
 
-    given = variants(read_scenario(scenario), sweep or ())
-    asked = [(one, under_seeds(one.scenario, seeds)) for one in given]
-    place = out and fresh_folder(Wish(out=out), folder=Path.cwd(), now_s=0.0)
     try:
-        runs, portraits = _simulate(
-            asked, scenario.parent, place=place, device=device, silent=as_json
-        )
+        given = variants(read_scenario(scenario), sweep or ())
+        asked = [(one, under_seeds(one.scenario, seeds)) for one in given]
+        for one in given:
+            with _told_of(scenario, one):
+                room.check(one.scenario, room.free_mb())
+        with folder.opened(out) if out else contextlib.nullcontext() as place:
+            runs, portraits = _simulate(asked, scenario, place=place, device=device, silent=as_json)
+            data = _data(runs)
+            if place is not None:
+                folder.write(place, data, runs, portraits, tell=output.talk)
     except KeyboardInterrupt:
-        stopped = GoalMissed("interrupted; nothing was written")
+        stopped = GoalMissed("interrupted; there is no result")
         raise typer.Exit(output.fail(VERB, stopped, as_json=as_json)) from None
-    data = _data(runs)
     if place is not None:
-        from konsil.simulations.sim import folder
-
-        folder.write(place, data, runs, portraits, tell=output.talk)
         output.talk(f"written to {place}")
     _finish(data, runs, as_json=as_json)
 
@@ -131,7 +136,7 @@ def bench(
 
 def _simulate(
     asked: Sequence[tuple[Variant, Sequence[Scenario]]],
-    folder: Path,
+    file: Path,
     *,
     place: Path | None,
     device: str,
@@ -152,18 +157,37 @@ def _simulate(
                 count += 1
                 view.begin(count)
                 homes = place and homes_of(place, variant, number, one, len(several))
-                results.append(
-                    engine.simulate(
+                with _told_of(file, variant):
+                    result = engine.simulate(
                         one,
-                        folder,
+                        file.parent,
                         device=device,
                         tell=view.tell,
                         portray=portraits[-1].append,
                         homes=homes,
                     )
-                )
+                results.append(result)
             runs.append((variant, results))
     return runs, portraits
+
+
+@contextlib.contextmanager
+def _told_of(file: Path, variant: Variant) -> Iterator[None]:
+    """Errors say which scenario they are about; one that fills the memory is a wrong one."""
+    from konsil.simulations.sim.seeds import told
+
+    where = f"--sweep {told(variant.settings)}" if variant.settings else f"{file}"
+    try:
+        yield
+    except (ConfigError, TaskError) as error:
+        raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not _NO_MEMORY.search(str(error)):
+            raise
+        raise ConfigError(
+            f"{where}: this needs more memory than there is",
+            hint="take fewer nodes or rows, a smaller model, or fewer steps in a round",
+        ) from error
 
 
 def _data(runs: Runs) -> Json:
@@ -176,8 +200,9 @@ def _data(runs: Runs) -> Json:
 
 
 def _finish(data: Json, runs: Runs, *, as_json: bool) -> None:
-    """Print the result and exit: 1 when a fault that was asked for never happened."""
-    from konsil.simulations.sim.result import faults_missed
+    """Print the result and exit: 1 when a fault that was asked for never happened, or where the
+    models have no value of the metric."""
+    from konsil.simulations.sim.result import faults_missed, unmeasured
     from konsil.simulations.sim.summary import print_run, print_sweep
 
     missed = [
@@ -194,10 +219,17 @@ def _finish(data: Json, runs: Runs, *, as_json: bool) -> None:
             message=f"the fault `{kind}` never happened under seed {seed}",
             hint=f"raise [faults] {kind}, or run more rounds or nodes",
         )
+    without = [one for _, results in runs for one in results if unmeasured(one)]
+    if without and problem is None:
+        problem = output.ErrorObject(
+            code=GoalMissed.code,
+            message=f"no model has a value of {without[0].metric} under seed {without[0].seed}",
+            hint="lower [training] lr; or the test rows cannot give that metric",
+        )
     output.finish(
         VERB,
         data,
-        exit_code=GoalMissed.exit_code if missed else 0,
+        exit_code=GoalMissed.exit_code if problem else 0,
         error=problem,
         as_json=as_json,
         text=lambda: print_sweep(data) if "runs" in data else print_run(data),

@@ -8,7 +8,8 @@ first in their block, so that in each step the ones that still take part lie sid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +34,20 @@ AHEAD = 2_048
 """Steps that are planned at once, of all nodes together, unless one round has more."""
 
 
+_Round: TypeAlias = "tuple[Tensor, Tensor, Tensor]"
+"""Places of rows in all nodes' rows, their targets, and their weights: (steps, n, width) each."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Nodes that are trained together, by their places in an order."""
+
+    begin: int
+    end: int
+    steps: tuple[tuple[int, int], ...]
+    """How many of them take part in each step, and the most rows of one."""
+
+
 class Descent:
     """Trains nodes on their rows: `inputs` (n, r, …), `targets` (n, r), `rows` (n) that count."""
 
@@ -46,70 +61,82 @@ class Descent:
         training: Training,
     ) -> None:
         self._network = network
-        self._inputs, self._targets = inputs, targets
         self._rows, self._seeds = rows, np.array(seeds, dtype=np.uint64)
         self._training = training
-        self._ahead: tuple[int, Tensor, Tensor] | None = None
-        """First round that is planned; places (rounds, steps, n, width) and weights alike."""
+        self._most = inputs.shape[1]
+        self._inputs, self._targets = inputs.flatten(0, 1), targets.flatten()
+        """Of all nodes, one row after the other."""
+        self._ahead: tuple[int, list[_Round]] | None = None
+        """First round that is planned, and what it and those behind it take."""
         self._sizes = self._batches(1, 1).counts.sum(axis=-1)
         """(n, steps): rows of each step, the same in all rounds; 0 where there is none."""
         self._taken = np.count_nonzero(self._sizes, axis=1)
         self._order = np.argsort(-self._taken, kind="stable")
+        self._all = self._blocks(self._order)
+        self._in_place = bool((np.diff(self._order) == 1).all())
 
     def round(self, models: Tensor, number: int, active: Mask) -> Tensor:
         """New models after round `number`; nodes that are not `active` keep theirs."""
-        trained = models.clone()
-        order = self._order[active[self._order]]
-        if len(order) == 0:
+        trained, planned = models.clone(), self._plan(number)
+        everybody = bool(active.all())
+        if everybody and self._in_place:
+            for block in self._all:
+                mine = slice(block.begin, block.end)
+                ours = planned if len(self._all) == 1 else [one[:, mine] for one in planned]
+                steps = self._steps(block, *ours)
+                self._network.descend(trained[mine], steps, self._training.lr)
             return trained
-        places, weights = self._plan(number)
-        in_place = len(order) == len(active) and bool((np.diff(order) == 1).all())
-        for begin, end in blocks(len(order), self._network.layout.elements):
-            some = order[begin:end]
-            if in_place:
-                steps = self._steps(some, places[:, begin:end], weights[:, begin:end])
-                self._network.descend(trained[begin:end], steps, self._training.lr)
-                continue
-            which = torch.from_numpy(some).to(models.device)
+        order = self._order if everybody else self._order[active[self._order]]
+        for block in self._all if everybody else self._blocks(order):
+            which = torch.from_numpy(order[block.begin : block.end]).to(models.device)
             part = trained.index_select(0, which)
-            steps = self._steps(some, places[:, which], weights[:, which])
+            steps = self._steps(block, *(one[:, which] for one in planned))
             self._network.descend(part, steps, self._training.lr)
             trained.index_copy_(0, which, part)
         return trained
 
-    def _steps(self, some: Nodes, places: Tensor, weights: Tensor) -> Iterator[Step]:
-        """The steps of a block of nodes, those that take most steps first."""
-        flat, labels = self._inputs.flatten(0, 1), self._targets.flatten()
-        sizes = self._sizes[some]
-        for step in range(int(self._taken[some[0]])):
-            few, width = int(np.count_nonzero(sizes[:, step])), int(sizes[:, step].max())
-            chosen = places[step, :few, :width]
-            which = chosen.flatten()
-            inputs = torch.unflatten(flat.index_select(0, which), 0, chosen.shape)
-            targets = labels.index_select(0, which).view(chosen.shape)
-            yield Step(inputs, targets, weights[step, :few, :width])
+    def _blocks(self, order: Nodes) -> list[_Block]:
+        """The blocks of these nodes, of which those that take most steps come first."""
+        found = []
+        for begin, end in blocks(len(order), self._network.layout.elements):
+            sizes = self._sizes[order[begin:end], : self._taken[order[begin]]]
+            few, width = np.count_nonzero(sizes, axis=0), sizes.max(axis=0)
+            steps = tuple(zip(few.tolist(), width.tolist(), strict=True))
+            found.append(_Block(begin, end, steps))
+        return found
 
-    def _plan(self, number: int) -> tuple[Tensor, Tensor]:
-        """Places of rows in all nodes' rows, and their weights, (steps, n, width) in a round.
+    def _steps(
+        self, block: _Block, places: Tensor, targets: Tensor, weights: Tensor
+    ) -> Iterator[Step]:
+        """The steps of a block of nodes, whose plan this is."""
+        columns = (places.unbind(), targets.unbind(), weights.unbind())
+        for shape, step in zip(block.steps, zip(*columns, strict=True), strict=False):
+            if shape == step[0].shape:
+                chosen, labels, shares = step
+            else:
+                chosen, labels, shares = (one[: shape[0], : shape[1]] for one in step)
+            rows = self._inputs.index_select(0, chosen.reshape(-1))
+            yield Step(rows.view(chosen.shape + rows.shape[1:]), labels, shares)
+
+    def _plan(self, number: int) -> _Round:
+        """What all nodes take in a round.
 
         Small networks plan several rounds at once, which costs hardly more than one.
         """
         if self._ahead is None or not 0 <= number - self._ahead[0] < len(self._ahead[1]):
-            nodes, most = self._inputs.shape[:2]
+            nodes, device = len(self._rows), self._inputs.device
             rounds = max(1, AHEAD // self._sizes.size)
             plan = self._batches(number, rounds)
             shape = (rounds, nodes, *plan.rows.shape[1:])
-            lowest = (np.arange(nodes) * most)[None, :, None, None]
-            places = (lowest + plan.rows.reshape(shape)).swapaxes(1, 2).copy()
-            weights = plan.weights.reshape(shape).swapaxes(1, 2).copy()
-            device = self._inputs.device
-            self._ahead = (
-                number,
-                torch.from_numpy(places).to(device),
-                torch.from_numpy(weights).to(device),
+            lowest = (np.arange(nodes) * self._most)[None, :, None, None]
+            arrays = (lowest + plan.rows.reshape(shape), plan.weights.reshape(shape))
+            places, weights = (
+                torch.from_numpy(one.swapaxes(1, 2).copy()).to(device) for one in arrays
             )
-        first, planned, shares = self._ahead
-        return planned[number - first], shares[number - first]
+            columns = places, self._targets[places], weights
+            self._ahead = number, list(zip(*(one.unbind() for one in columns), strict=True))
+        first, planned = self._ahead
+        return planned[number - first]
 
     def _batches(self, number: int, rounds: int) -> Batches:
         """The batches of all nodes in that many rounds, round after round."""

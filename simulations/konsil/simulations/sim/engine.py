@@ -8,7 +8,9 @@ their models. Time of the processor is counted for training, trust and mixing al
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,8 @@ from konsil.simulations.sim.judging import Judging
 from konsil.simulations.sim.ledgered import opened_books
 from konsil.simulations.sim.post import Post
 from konsil.simulations.sim.references import Pool
-from konsil.simulations.sim.rules import RULES, SILENT
+from konsil.simulations.sim.routes import Routes
+from konsil.simulations.sim.rules import POOLING, RULES, SILENT
 from konsil.simulations.sim.setting import setting_of
 from konsil.simulations.sim.shard import whole_or_ranks
 from konsil.simulations.sim.telling import Telling
@@ -37,10 +40,11 @@ if TYPE_CHECKING:
     from konsil.simulations.sim.exchange import Rule
     from konsil.simulations.sim.faults import Condition
     from konsil.simulations.sim.ledgered.books import Books
-    from konsil.simulations.sim.links import Links
+    from konsil.simulations.sim.links import Links, Nodes
     from konsil.simulations.sim.live import Progress
     from konsil.simulations.sim.portrait import Portrait
     from konsil.simulations.sim.result import Result
+    from konsil.simulations.sim.rules.evidence import Judgement
     from konsil.simulations.sim.scenario import Scenario
     from konsil.simulations.sim.setting import Setting
     from konsil.trust.fixed import Integers
@@ -101,11 +105,13 @@ class Run:
         """Links of the last round to own nodes."""
         self.granted: Tensor | None = None
         """What the rule granted each of them."""
+        self.judgement: Judgement | None = None
+        """How it weighed each of them, where it judges."""
         self._judging = Judging(setting.network, setting.cohorts.of(self.own), device)
         self.rule: Rule = RULES[setting.scenario.trust.rule](
             RuleSetting(setting.scenario.training.rounds, setting.nodes, self._judging)
         )
-        pools = getattr(self.rule, "pools", False)
+        pools = setting.scenario.trust.rule in POOLING
         self._descent = Pool(setting, device) if pools else self._new_descent(0)
         self._faults = FaultPlan.of(
             setting.scenario.faults,
@@ -115,11 +121,16 @@ class Run:
             setting.scenario.seed,
         )
         self._post = Post(setting)
+        self._hostile = frozenset(setting.hostile.tolist())
+        self._calm: Condition | None = None
+        """What holds as long as a graph stays, where the scenario has no faults."""
+        self._arrivals: _Arrivals | None = None
+        """Of the last round."""
 
     def round(self, number: int) -> None:
         """One round of every node."""
         setting = self.setting
-        condition = self._faults.step(number, setting.graphs.at(number))
+        condition = self._condition(number)
         self.counts = condition.counts
         if setting.scenario.population.drift > 0:
             self._drift(number)
@@ -136,10 +147,10 @@ class Run:
         mixed = self.rule.mix(exchange)
         self.models = mixed.models
         if self._books is not None:
-            judgement = getattr(self.rule, "judgement", None)
-            self.models = self._books.mixed(exchange, mixed, judgement)
+            self.models = self._books.mixed(exchange, mixed, mixed.judgement)
         self.cpu_s += self._clock() - clock
         self.heard, self.granted = exchange.links, mixed.granted
+        self.judgement = mixed.judgement
 
     def close(self) -> None:
         """The last round is over: ledgers are closed."""
@@ -158,24 +169,40 @@ class Run:
     ) -> Exchange:
         """What arrives at the own nodes in this round, of those who are awake at both ends."""
         table, source = self._post.sent(number, condition, before, trained)
-        links, active = condition.links, condition.active
-        awake = condition.arrives
+        arrivals = self._arrivals
+        if arrivals is None or not arrivals.follows_from(condition, source):
+            arrivals = self._arrivals = self._arriving(condition, source)
         if self.setting.scenario.trust.rule not in SILENT:
-            self.sent_bytes += int(active[links.sender].sum()) * self._post.bytes
-        metropolis = _metropolis(links)
-        mine, which = links.keep(awake).of_receivers(self.shard.begin, self.shard.end)
-        heard = np.flatnonzero(awake)[which]
+            self.sent_bytes += arrivals.messages * self._post.bytes
         return Exchange(
             number=number,
             before=own[0],
             trained=own[1],
             table=table,
-            links=mine,
-            source=source[heard],
-            lag=np.zeros(len(heard), dtype=np.int64),
-            metropolis_e9=metropolis[heard],
-            hostile=frozenset(self.setting.hostile.tolist()),
+            routes=arrivals.routes,
+            lag=arrivals.lag,
+            hostile=self._hostile,
         )
+
+    def _condition(self, number: int) -> Condition:
+        """What holds in a round; without faults the same object as long as the graph stays."""
+        links = self.setting.graphs.at(number)
+        if self.setting.scenario.faults.requested:
+            return self._faults.step(number, links)
+        if self._calm is None or self._calm.links is not links:
+            self._calm = self._faults.step(number, links)
+        return self._calm
+
+    def _arriving(self, condition: Condition, source: Nodes) -> _Arrivals:
+        """What arrives where, when each link of the condition brings this row of the table."""
+        links, shard = condition.links, self.shard
+        metropolis = _metropolis(links)
+        mine, which = links.keep(condition.arrives).of_receivers(shard.begin, shard.end)
+        heard = np.flatnonzero(condition.arrives)[which]
+        routes = Routes(mine, source[heard], metropolis[heard], self.device)
+        lag = np.zeros(len(heard), dtype=np.int64)
+        messages = int(condition.active[links.sender].sum())
+        return _Arrivals(condition, source, routes, lag, messages)
 
     def _drift(self, number: int) -> None:
         """Patients look different in this round, to those who train and to those who judge."""
@@ -202,9 +229,25 @@ class Run:
         )
 
 
+@dataclass(frozen=True)
+class _Arrivals:
+    """What arrives where under a condition, and how many messages are sent in all."""
+
+    condition: Condition
+    source: Nodes
+    """Row of the table that each link of the condition brings."""
+    routes: Routes
+    lag: Nodes
+    messages: int
+
+    def follows_from(self, condition: Condition, source: Nodes) -> bool:
+        """Are these the very objects that it was made of?"""
+        return self.condition is condition and self.source is source
+
+
 def _require_finite(trained: Tensor, number: int) -> None:
     """Raises `TaskError` where training ended in weights without a value."""
-    if bool(torch.isfinite(trained.sum())):
+    if math.isfinite(trained.sum()):
         return
     lost = int((~torch.isfinite(trained).all(1)).sum())
     if lost:

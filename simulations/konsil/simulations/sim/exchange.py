@@ -8,6 +8,7 @@ into any of these tensors.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from konsil.simulations.sim.judging import Judging
     from konsil.simulations.sim.links import Links, Mask, Nodes
+    from konsil.simulations.sim.routes import Routes
+    from konsil.simulations.sim.rules.evidence import Judgement
     from konsil.trust.fixed import Integers
 
 
@@ -37,27 +40,37 @@ class Exchange:
     """(n, p): models after it (x)."""
     table: Tensor
     """(m, p): models under way."""
-    links: Links
-    source: Nodes
-    """Row of `table` that each link brings (one entry a link)."""
+    routes: Routes
+    """What arrives where; the same object as in the round before, as long as nothing changes."""
     lag: Nodes
-    """Own rounds of the receiver since the model was sent, 0 when it is fresh."""
-    metropolis_e9: Integers
-    """The topology's own weight of each link."""
+    """Own rounds of the receiver since the model was sent, 0 when it is fresh (one a link)."""
     hostile: frozenset[int]
     """Who is Byzantine. Only the rules `oracle` and those told the true number may look."""
     copied: Mask | None = None
     """Links that bring what another node had first, or an echo of the receiver's own models, as
     its ledger shows it; None where nobody keeps ledgers."""
 
+    @property
+    def links(self) -> Links:
+        """Who hears whom."""
+        return self.routes.links
+
+    @property
+    def source(self) -> Nodes:
+        """Row of `table` that each link brings (one entry a link)."""
+        return self.routes.source
+
+    @property
+    def metropolis_e9(self) -> Integers:
+        """The topology's own weight of each link."""
+        return self.routes.metropolis_e9
+
     def keep(self, mask: Mask) -> Exchange:
         """The same with only those links for which `mask` holds."""
         return replace(
             self,
-            links=self.links.keep(mask),
-            source=self.source[mask],
+            routes=self.routes.keep(mask),
             lag=self.lag[mask],
-            metropolis_e9=self.metropolis_e9[mask],
             copied=None if self.copied is None else self.copied[mask],
         )
 
@@ -72,6 +85,8 @@ class Mixed:
     """w / W of each link, in [0, 1]; None where the rule has no weights."""
     weights: Tensor | None = None
     """w of each link, where it is not granted · W."""
+    judgement: Judgement | None = None
+    """How each link was weighed, by a rule that judges."""
 
 
 class Rule(Protocol):
@@ -94,8 +109,13 @@ class RuleSetting:
 
 
 def finite(exchange: Exchange) -> Exchange:
-    """The exchange without the links that bring a model which is not finite."""
-    if bool(torch.isfinite(exchange.table.sum())):
+    """The exchange without the links that bring a model which is not finite.
+
+    The models after training are finite.
+    """
+    if exchange.table is exchange.trained:
+        return exchange  # training has been looked at
+    if math.isfinite(exchange.table.sum()):
         return exchange  # else one of the rows may still be sound, or all and their sum too large
     sound = torch.isfinite(exchange.table).all(dim=1).cpu().numpy()[exchange.source]
     return exchange if sound.all() else exchange.keep(sound)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.links import Links
+from konsil.simulations.sim.reading import read_bounded, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".graphml", ".edgelist")
 """How the name of a graph file ends."""
 
+MOST_BYTES = 16_000_000
+"""Of a file; a million edges as a list."""
+
 _SHOWN_PARTS = 5
 
 
@@ -29,11 +33,14 @@ def links_of_file(name: str, folder: Path, nodes: int) -> Links:
     """The links of the connected graph in the file `name`, looked up from `folder`."""
     place = f'[topology] kind = "{name}"'
     try:
-        raw = (folder / name).read_bytes()
+        raw = read_bounded(folder / name, MOST_BYTES)
     except FileNotFoundError as error:
         raise ConfigError(f"{place}: there is no such file", hint=f"beside {folder}") from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{place}: cannot be read: {error}") from error
+        raise ConfigError(
+            f"{place}: cannot be read: {reason(error)}",
+            hint=f"name a file that ends in {' or '.join(SUFFIXES)}",
+        ) from error
     graph = _graphml(raw, place) if name.endswith(".graphml") else _edge_list(raw, place)
     _check(graph, place, nodes)
     number = {label: at for at, label in enumerate(_ordered(list(graph)))}
@@ -60,7 +67,7 @@ def _edge_list(raw: bytes, place: str) -> nx.Graph:
     import networkx as nx
 
     try:
-        lines = raw.decode().splitlines()
+        lines = raw.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{place}: this is not text in UTF-8") from error
     graph = nx.Graph()
@@ -102,5 +109,11 @@ def _check(graph: nx.Graph, place: str, nodes: int) -> None:
 
 def _ordered(labels: list[str]) -> list[str]:
     if all(label.isascii() and label.isdecimal() for label in labels):
-        return sorted(labels, key=lambda label: (int(label), label))
+        return sorted(labels, key=_size)
     return sorted(labels)
+
+
+def _size(label: str) -> tuple[int, str, str]:
+    """Orders whole numbers by size, however many digits they have; 007 comes after 7."""
+    digits = label.lstrip("0")
+    return len(digits), digits, "" if label == digits else label

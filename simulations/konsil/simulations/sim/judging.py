@@ -6,6 +6,7 @@ losses, the same part of the way, the same bound. Rows that do not count are pad
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
     from konsil.simulations.sim.cohorts import Cohorts
     from konsil.simulations.sim.exchange import Exchange
-    from konsil.simulations.sim.links import Links, Nodes
+    from konsil.simulations.sim.links import Nodes
     from konsil.simulations.sim.networks import Network, Trials
+    from konsil.simulations.sim.routes import Routes
 
 BLOCK_BYTES = 1 << 22
 """Parameters of the models that are judged together."""
@@ -54,6 +56,8 @@ class Judging:
         seen.scatter_(1, cohorts.targets, value=True)
         seen = seen.to(device).scatter_(1, self._targets, value=True)
         self._seen = None if bool(seen.all()) else seen
+        self._planned: tuple[Routes, _Plan] | None = None
+        """For the routes that were judged last."""
 
     def see(self, inputs: Tensor) -> None:
         """From now on the holdout rows look like this (n, h, …): patients drift."""
@@ -61,8 +65,8 @@ class Judging:
 
     def losses(self, models: Tensor, nodes: Tensor) -> Tensor:
         """The private loss (b) of each model (b, p) at its node (b); NaN counts as infinite."""
-        outputs = self._network.outputs(models, self._inputs[nodes])
-        return self._mean(self._rows(outputs, nodes), nodes)
+        outputs = self._network.outputs(models, self._inputs.index_select(0, nodes))
+        return _mean(row_losses(outputs, *self._of(nodes)), self._shares.index_select(0, nodes))
 
     def gains(self, exchange: Exchange, way: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """How far each link's trial lowers the private loss, the standard error of that (links),
@@ -71,51 +75,88 @@ class Judging:
         A trial starts from the receiver's model before training and goes `TRIAL` of the `way`
         (links: the part of the distance that the bound leaves) towards the received model.
         """
-        links, before = exchange.links, exchange.before
-        nodes = torch.arange(links.nodes, device=before.device)
+        before, receivers = exchange.before, exchange.routes.receivers
         trials = self._network.trials(before, self._inputs)
-        stay = self._rows(trials.stay(), nodes)
+        stay = row_losses(trials.stay(), self._targets, self._seen)
         moved = self._moved(trials, exchange, (TRIAL * way).to(before))
-        receivers = torch.from_numpy(links.receiver).to(before.device)
-        here = self._mean(stay, nodes)
-        start, there = here[receivers], self._mean(moved, receivers)
+        here = _mean(stay, self._shares)
+        start, there = here[receivers], _mean(moved, self._shares.index_select(0, receivers))
         gain = torch.where(start == there, torch.zeros_like(start), start - there)
-        error = self._errors(stay, moved, links, receivers)
+        error = self._errors(stay, moved, exchange.routes)
         fine = torch.isfinite(start + there)
         return gain, torch.where(fine, error, torch.zeros_like(error)), here
 
     def _moved(self, trials: Trials, exchange: Exchange, part: Tensor) -> Tensor:
         """The losses (links, h) of each link's trial, those of one sent model side by side."""
-        device, elements = part.device, exchange.table.shape[1]
-        found = torch.empty((len(part), self._targets.shape[1]), dtype=torch.float64, device=device)
-        for source, chosen in _together(exchange.source):
-            count = chosen.shape[1]
-            for begin, end in blocks(len(source), count * elements, BLOCK_BYTES):
-                links = torch.from_numpy(chosen[begin:end]).to(device)
-                which = torch.from_numpy(exchange.links.receiver[chosen[begin:end]]).to(device)
-                ends = _rows_of(exchange.table, source[begin:end])
-                outputs = trials.moved(which, ends, part[links])
-                found[links.flatten()] = self._rows(outputs, which.flatten())
-        return found
+        count, elements = len(part), exchange.table.shape[1]
+        found = torch.empty(
+            (count, self._targets.shape[1]), dtype=torch.float64, device=part.device
+        )
+        plan, done = self._plan(exchange.routes), 0
+        for one in plan.together:
+            way = part[one.links]
+            for begin, end in blocks(len(way), way.shape[1] * elements, BLOCK_BYTES):
+                some = slice(begin, end)
+                ends, which = _rows_of(exchange.table, one.source[some]), one.receivers[some]
+                losses = row_losses(
+                    trials.moved(which, ends, way[some]), *self._of(which.flatten())
+                )
+                found[done : done + len(losses)] = losses
+                done += len(losses)
+        return found.index_select(0, plan.back)
 
-    def _errors(self, stay: Tensor, moved: Tensor, links: Links, receivers: Tensor) -> Tensor:
+    def _plan(self, routes: Routes) -> _Plan:
+        """The trials to be made, kept as long as the routes stay."""
+        if self._planned is None or self._planned[0] is not routes:
+            together, order = [], [routes.receivers[:0]]
+            for source, chosen in _together(routes.source):
+                links = torch.from_numpy(chosen).to(self._device)
+                together.append(_Together(source, links, routes.receivers[links]))
+                order.append(links.flatten())
+            self._planned = (routes, _Plan(tuple(together), torch.cat(order).argsort()))
+        return self._planned[1]
+
+    def _of(self, nodes: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The targets of these nodes' rows (b, h), and the classes they have (b, C)."""
+        seen = None if self._seen is None else self._seen.index_select(0, nodes)
+        return self._targets.index_select(0, nodes), seen
+
+    def _errors(self, stay: Tensor, moved: Tensor, routes: Routes) -> Tensor:
         """The standard errors (links) of the trials' gains."""
-        if links.even:
-            several = moved.view(links.nodes, -1, moved.shape[1])
+        if routes.even:
+            several = moved.view(len(stay), -1, moved.shape[1])
             return balanced_errors(stay[:, None] - several, self._members).flatten()
         found = torch.empty(len(moved), dtype=torch.float64, device=moved.device)
         for first in range(0, len(moved), LINKS_AT_ONCE):
             some = slice(first, first + LINKS_AT_ONCE)
-            which = receivers[some]
+            which = routes.receivers[some]
             found[some] = balanced_error(stay[which] - moved[some], self._members[which])
         return found
 
-    def _mean(self, rows: Tensor, nodes: Tensor) -> Tensor:
-        return (rows * self._shares[nodes]).sum(-1).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
-    def _rows(self, outputs: Tensor, nodes: Tensor) -> Tensor:
-        seen = None if self._seen is None else self._seen[nodes]
-        return row_losses(outputs, self._targets[nodes], seen)
+@dataclass(frozen=True)
+class _Together:
+    """Sent models (s) that equally many links (k) bring."""
+
+    source: Nodes
+    """(s): rows of the table, ascending."""
+    links: Tensor
+    """(s, k)."""
+    receivers: Tensor
+    """(s, k)."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The trials of all links, those of one sent model together."""
+
+    together: tuple[_Together, ...]
+    back: Tensor
+    """(links): where each link's trial is among them."""
+
+
+def _mean(rows: Tensor, shares: Tensor) -> Tensor:
+    return (rows * shares).sum(-1).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _together(source: Nodes) -> Iterator[tuple[Nodes, Nodes]]:

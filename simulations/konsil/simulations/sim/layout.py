@@ -8,6 +8,7 @@ counts at one hospital must not be mixed with another's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,10 +40,15 @@ class Layout:
                 )
         return cls(tuple(state), tuple(tensor.shape for tensor in state.values()))
 
-    @property
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many elements each tensor has."""
+        return tuple(shape.numel() for shape in self.shapes)
+
+    @cached_property
     def elements(self) -> int:
         """The length of a row."""
-        return sum(shape.numel() for shape in self.shapes)
+        return sum(self.sizes)
 
     def row(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """A model as one new row of float32."""
@@ -50,11 +56,8 @@ class Layout:
 
     def tensors(self, rows: Tensor) -> dict[str, Tensor]:
         """Views on the named tensors of rows (…, p): shapes (…, *shape). Writing writes rows."""
-        found, begin = {}, 0
-        for name, shape in zip(self.names, self.shapes, strict=True):
-            end = begin + shape.numel()
-            found[name] = (
-                torch.unflatten(rows[..., begin:end], -1, shape) if shape else rows[..., begin]
-            )
-            begin = end
-        return found
+        parts, lead = rows.split_with_sizes(self.sizes, -1), rows.shape[:-1]
+        return {
+            name: part.view(lead + shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }

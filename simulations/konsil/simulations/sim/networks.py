@@ -14,6 +14,7 @@ import torch
 from torch import func, nn
 from torch.nn import functional
 
+from konsil.knowledge import train
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.layout import Layout
 
@@ -312,18 +313,17 @@ class OneByOne:
     def descend(self, models: Tensor, steps: Iterable[Step], rate: float) -> None:
         """See `Network`."""
         self._module.train()
-        optimiser = torch.optim.SGD(self._module.parameters(), lr=rate)
         for step in steps:
             for place, inputs in enumerate(step.inputs):
                 with torch.no_grad():
                     self._load(models[place])
                 counted = step.weights[place] > 0
-                optimiser.zero_grad()
+                self._module.zero_grad()
                 answers = self._module(inputs[counted])
                 targets, weights = step.targets[place][counted], step.weights[place][counted]
                 rows = functional.cross_entropy(answers, targets, reduction="none")
                 torch.autograd.backward((rows * weights).sum())
-                optimiser.step()
+                train.step(self._module, rate)
                 models[place].copy_(self.layout.row(self._module.state_dict()))
 
 

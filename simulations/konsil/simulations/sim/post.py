@@ -40,15 +40,17 @@ class Post:
         """The table of models under way, and the row that each link of the condition brings.
 
         `before` and `trained` have a row for every node; `before` is read only where somebody
-        is Byzantine.
+        is Byzantine. Where each link brings what its sender trained in this round, the rows are
+        the `sender` of the condition's links itself.
         """
         links = condition.links
-        released, extra, source = trained, None, links.sender.copy()
+        released, extra, source = trained, None, links.sender
         hostile = self._setting.hostile
         if len(hostile):
             released, extra, at, brings = self._forged(number, condition, before, trained)
             if extra is not None:
                 own = brings >= len(hostile)
+                source = source.copy()
                 source[at[own]] = len(trained) + brings[own] - len(hostile)
         self._released.appendleft(released)
         tables = [released] if extra is None else [released, extra]
@@ -56,6 +58,7 @@ class Post:
         if late.any():
             ahead = sum(map(len, tables))
             tables += list(self._released)[1:]
+            source = source.copy()
             source[late] = ahead + (condition.delay[late] - 1) * len(trained) + links.sender[late]
         return (tables[0] if len(tables) == 1 else torch.cat(tables)), source
 

@@ -50,6 +50,9 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     attacker_weight_mean: float | None
     honest_weight_mean: float | None
     """Share of the topology's weight that honest nodes granted, last three quarters of rounds."""
+    backdoor_success: float | None = None
+    """Share of stamped test rows of other classes that honest models take for the pattern's
+    class; None where nobody teaches a pattern, or it was not measured."""
     bytes_per_node_round: float | None
     faults: dict[str, int]
     """How often each kind of fault that was asked for happened."""
@@ -67,8 +70,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 SPREAD = (
     "metric_mean", "metric_worst", "metric_local_mean", "metric_local_worst", "metric_pooled",
-    "attacker_weight_mean", "honest_weight_mean", "bytes_per_node_round", "spectral_gap",
-    "wall_s", "setup_s", "eval_s", "cpu_s", "node_rounds_per_cpu_s", "peak_rss_mb",
+    "attacker_weight_mean", "honest_weight_mean", "backdoor_success", "bytes_per_node_round",
+    "spectral_gap", "wall_s", "setup_s", "eval_s", "cpu_s", "node_rounds_per_cpu_s", "peak_rss_mb",
 )  # fmt: skip
 """The scalars that differ from seed to seed."""
 
@@ -111,6 +114,11 @@ def faults_missed(scenario: Scenario, result: Result) -> tuple[str, ...]:
     return tuple(
         key for key in scenario.faults.requested if not result.faults.get(COUNTED_AS.get(key, key))
     )
+
+
+def unmeasured(result: Result) -> bool:
+    """Whether the run ended without one honest model that has a value of the metric."""
+    return result.metric_mean is None or not math.isfinite(result.metric_mean)
 
 
 def _mean_point(points: Sequence[Point]) -> Json:

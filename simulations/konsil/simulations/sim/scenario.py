@@ -20,6 +20,8 @@ _Proper = Annotated[float, Meta(ge=0.0, lt=1.0)]
 _Amount = Annotated[float, Meta(ge=0.0, le=1e6)]
 _Positive = Annotated[float, Meta(gt=0.0, le=1e6)]
 
+_Name = Annotated[str, Meta(max_length=1_000)]
+
 MAX_SEED = 2**63 - 1
 
 
@@ -27,10 +29,10 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """The hospitals: how many, and what each one's data and model are."""
 
     nodes: Annotated[int, Meta(ge=2, le=1_000_000)]
-    dataset: str
+    dataset: _Name
     """`digits`, `breast_cancer`, `heart_disease`, or the path of a .csv or .npz file, looked up
     from the scenario's own folder."""
-    split: str = "iid"
+    split: _Name = "iid"
     """`iid`, `dirichlet`, `pathological` or `sites`."""
     alpha: _Positive = 0.5
     """Evenness of the classes over the nodes (dirichlet): small is uneven."""
@@ -38,9 +40,9 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Classes of which a node has rows (pathological)."""
     rows: _Count | None = None
     """Training rows of each node, drawn with replacement; absent: the data set is dealt out."""
-    model: str | tuple[str, ...] = "logistic"
+    model: _Name | tuple[_Name, ...] = "logistic"
     """One model for all, or several in turn."""
-    metric: str = "accuracy"
+    metric: _Name = "accuracy"
     """`accuracy`, `balanced_accuracy` or `auc`."""
     holdout: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.2
     """Share of a node's rows that is never trained on and judges peers."""
@@ -50,9 +52,9 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Each node's inputs are scaled and moved by an own random factor of this size."""
     drift: _Amount = 0.0
     """How far that shift moves in a round, in standard deviations."""
-    label: str = ""
-    site: str = ""
-    patient: str = ""
+    label: _Name = ""
+    site: _Name = ""
+    patient: _Name = ""
     """Columns of a CSV file."""
 
     @property
@@ -64,7 +66,7 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who hears whom."""
 
-    kind: str
+    kind: _Name
     """A kind of `graph_kinds` or `graphs`, or the path of a .graphml or .edgelist file, looked up
     from the scenario's own folder."""
     degree: _Count | None = None
@@ -99,13 +101,13 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class Artifacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What travels."""
 
-    kinds: tuple[str, ...] = ("parameters",)
+    kinds: tuple[_Name, ...] = ("parameters",)
 
 
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a node mixes what it receives."""
 
-    rule: str = "evidence"
+    rule: _Name = "evidence"
     """A name of `konsil.simulations.sim.rules.RULES`."""
 
 
@@ -113,7 +115,7 @@ class Adversary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """How many nodes are Byzantine, and what these do."""
 
     fraction: _Proper = 0.0
-    attack: str | tuple[str, ...] = ""
+    attack: _Name | tuple[_Name, ...] = ""
     """A name of `konsil.simulations.sim.attacks.ATTACKS`, or several in turn."""
     strength: _Positive | None = None
     """For the attacks that have one; absent: each one's own."""

@@ -25,12 +25,14 @@ CLASSES = {"digits": 10, "breast_cancer": 2, "heart_disease": 2}
 """How many classes a data set has, where that is known before it is read."""
 REGULAR = ("random_regular", "time_varying")
 """Kinds of graph in which every node has exactly `degree` links."""
+WITH_DEGREE = (*REGULAR, "small_world", "scale_free", "erdos_renyi", "epidemic")
+"""Kinds that `degree` says something about."""
 
 STEADY = 2
 """Nodes that neither leave nor come late (`konsil.simulations.sim.presence`)."""
 
 LATER = {
-    "[population] dataset": ("pneumoniamnist", "nuclei", "lesions"),
+    "[population] dataset": ("nuclei",),
     "[population] metric": ("dice",),
     "[artifacts] kinds": ("data_vector", "logits", "weak_labels"),
     "[adversary] attack": tuple(
@@ -63,6 +65,15 @@ def _population(scenario: Scenario) -> None:
     _named("[population] dataset", population.dataset, NAMED, files=FILES)
     _named("[population] split", population.split, DEALS)
     _named("[population] metric", population.metric, METRICS)
+    for name, key in (
+        (population.label, "label"), (population.site, "site"), (population.patient, "patient")
+    ):  # fmt: skip
+        if name and PurePath(population.dataset).suffix != ".csv":
+            raise ConfigError(
+                f'[population] {key} = "{name}" names a column of a CSV file, and'
+                f" {population.dataset} is none",
+                hint="take it out; an NPZ file has arrays `site` and `patient`",
+            )
     models = len(population.models)
     if not 1 <= models <= population.nodes:
         raise ConfigError(
@@ -86,6 +97,11 @@ def _topology(scenario: Scenario) -> None:
     topology, nodes = scenario.topology, scenario.population.nodes
     _named("[topology] kind", topology.kind, (*KINDS, *CHANGING), files=SUFFIXES)
     degree = checked_degree(topology, nodes)
+    if degree is not None and topology.kind not in WITH_DEGREE:
+        raise ConfigError(
+            f'[topology] degree = {degree} has no effect with kind = "{topology.kind}"',
+            hint=f"take it out; it is of {', '.join(WITH_DEGREE)}",
+        )
     if topology.kind in REGULAR and degree is not None and degree * nodes % 2:
         raise ConfigError(
             f"[topology] degree = {degree}: no graph of {nodes} nodes has exactly {degree} links"
@@ -129,6 +145,13 @@ def _attacks(scenario: Scenario) -> None:
         raise ConfigError(
             f"[adversary] strength = {adversary.strength:g}, but there is no attack",
             hint="name one, or take out strength",
+        )
+    strong = [one for one, attack in ATTACKS.items() if attack.strength is not None]
+    if adversary.strength is not None and not set(strong) & set(adversary.attacks):
+        raise ConfigError(
+            f"[adversary] strength = {adversary.strength:g}, but"
+            f" {', '.join(adversary.attacks)} has none",
+            hint=f"take it out; it is of {', '.join(strong)}",
         )
     if 0 < hostile < len(adversary.attacks):
         raise ConfigError(

@@ -6,21 +6,32 @@ file (`[section] key`), what it must be, and as a hint the keys there are. Pure 
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from konsil.protocol.errors import ConfigError, UsageError
+from konsil.simulations.sim.reading import read_bounded, reason
 from konsil.simulations.sim.scenario import Scenario
 from konsil.simulations.sim.scenario_checks import check
+from konsil.trust.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_PLACED = re.compile(r"(?P<said>.*?)(?: - at `\$\.(?P<path>.*)`)?", re.DOTALL)
-_FIELD = re.compile(r"Object (?P<what>contains unknown|missing required) field `(?P<key>.*)`")
+MOST_BYTES = 1_000_000
+"""Of a scenario's file."""
+MOST_DOTS = 500
+"""In one line; dotted keys of some ten thousand parts would fill the memory."""
+
+_PLACED = " - at `$."
+"""Before the path, in what msgspec says; a name of the user's may hold it too."""
+_FIELD = re.compile(
+    r"Object (?P<what>contains unknown|missing required) field `(?P<key>.*)`", re.DOTALL
+)
 _RANGE = re.compile(r"Expected `(?:int|float)` (?P<sign><=|>=|<|>) (?P<bound>\S+)")
 _STEP = re.compile(r"(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]")
 _BOUNDS = {"<=": "at most", ">=": "at least", "<": "below", ">": "above"}
@@ -32,11 +43,15 @@ def read_scenario(path: Path) -> Scenario:
     Raises `UsageError` when there is no such file, else `ConfigError`.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bounded(path, MOST_BYTES).removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: there is no such file", hint="check the path") from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {reason(error)}", hint="name a scenario, which is a TOML file"
+        ) from error
+    if max(line.count(b".") for line in raw.split(b"\n")) > MOST_DOTS:
+        raise ConfigError(f"{path}: a line has more than {MOST_DOTS} dots", hint=known(""))
     try:
         values = msgspec.toml.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -77,8 +92,10 @@ def known(section: str) -> str:
 
 def _refusal(words: str, values: Mapping[str, object]) -> ConfigError:
     """What msgspec said, in the words of the file."""
-    placed = _PLACED.fullmatch(words)
-    said, path = (words, "") if placed is None else (placed["said"], placed["path"] or "")
+    said, found, path = words.rpartition(_PLACED)
+    said, path = (said, path.removesuffix("`")) if found and path.endswith("`") else (words, "")
+    if "`" in path:  # a key of the user's that looks like a path
+        said, path = words, ""
     section = path.partition(".")[0]
     hint = known(section if section in keys() else "")
     field = _FIELD.fullmatch(said)
@@ -87,18 +104,24 @@ def _refusal(words: str, values: Mapping[str, object]) -> ConfigError:
     value = _shown(_at(values, path))
     bound = _RANGE.fullmatch(said)
     if bound is not None:
-        needed = f"must be {_BOUNDS[bound['sign']]} {float(bound['bound']):g}"
+        needed = f"must be {_BOUNDS[bound['sign']]} {_figure(bound['bound'])}"
         return ConfigError(f"{_place(path)} = {value} {needed}", hint=hint)
     return ConfigError(f"{_place(path)} = {value}: {said[:1].lower()}{said[1:]}", hint=hint)
 
 
 def _about_field(field: re.Match[str], path: str) -> str:
     unknown = field["what"] == "contains unknown"
+    key = cut(field["key"])
     if path:
-        return f"[{path}] " + (f"has no key `{field['key']}`" if unknown else _needs(field["key"]))
+        return f"[{path}] " + (f"has no key `{key}`" if unknown else _needs(key))
     if unknown:
-        return f"there is no key or section `{field['key']}`"
-    return _needs(f"[{field['key']}]")
+        return f"there is no key or section `{key}`"
+    return _needs(f"[{key}]")
+
+
+def _figure(bound: str) -> str:
+    """A bound as people write it: 1000000, and not 1e+06."""
+    return f"{int(float(bound))}" if "e" in bound or bound.endswith(".0") else bound
 
 
 def _needs(what: str) -> str:
@@ -131,4 +154,9 @@ def _shown(value: object) -> str:
         text = "{…}"
     else:
         text = str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """A text of the user's, short enough for one line, and nothing but one line."""
+    return printable(text if len(text) <= 40 else f"{text[:39]}…")

@@ -1,7 +1,8 @@
 """Scores: how good each node's model is on the rows that nobody trains on.
 
 Accuracy and balanced accuracy are counted for many nodes at once; any other metric is that of
-`konsil.knowledge.evaluate`, one node after the other. No local intercept is fitted.
+`konsil.knowledge.evaluate`, one node after the other. No local intercept is fitted. An answer
+that is no number is wrong, and a model that gives one has an area of 0: it counts as worst.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Scores:
         outputs = self._network.outputs(models, inputs.expand(len(models), *inputs.shape))
         if self._metric not in ("accuracy", "balanced_accuracy"):
             return self._each(outputs, targets)
-        right = (outputs.argmax(-1) == targets).double()
+        numbers = torch.isfinite(outputs).all(-1)
+        right = ((outputs.argmax(-1) == targets) & numbers).double()
         if self._metric == "balanced_accuracy":
             of = torch.nn.functional.one_hot(targets, self._classes).double()
             sizes = of.sum(0)
@@ -77,5 +79,8 @@ class Scores:
     def _each(self, outputs: Tensor, targets: Tensor) -> npt.NDArray[np.float64]:
         labels = targets.cpu().numpy()
         answers = outputs.double().cpu().numpy()
-        found = (evaluate(one, labels).get(self._metric, np.nan) for one in answers)
+        found = (
+            evaluate(one, labels).get(self._metric, np.nan) if np.isfinite(one).all() else 0.0
+            for one in answers
+        )
         return np.fromiter(found, dtype=np.float64, count=len(answers))

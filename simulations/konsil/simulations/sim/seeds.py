@@ -8,6 +8,7 @@ Every variant is checked like a file before the first of them runs.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ import msgspec
 from konsil.protocol.errors import ConfigError, UsageError
 from konsil.simulations.sim.scenario import MAX_SEED, Scenario
 from konsil.simulations.sim.scenario_checks import check
-from konsil.simulations.sim.scenario_reading import keys, known, scenario_of
+from konsil.simulations.sim.scenario_reading import cut, keys, known, scenario_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+MOST_RUNS = 10_000
+"""Of one command, all seeds and variants together."""
 
 _COMMA = re.compile(r",(?![^\[\]]*\])")
 """A comma that is not within brackets."""
@@ -35,9 +39,17 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 def under_seeds(scenario: Scenario, count: int) -> list[Scenario]:
     """The scenario under its own seed and the next ones, `count` in all. Raises `UsageError`."""
+    if not 1 <= count <= MOST_RUNS:
+        raise UsageError(
+            f"--seeds {count} is not between 1 and {MOST_RUNS}",
+            hint="it is how many seeds there shall be; the first one stands in the scenario",
+        )
     last = scenario.seed + count - 1
-    if count < 1 or last > MAX_SEED:
-        raise UsageError(f"--seeds {count} from seed {scenario.seed}: there are no such seeds")
+    if last > MAX_SEED:
+        raise UsageError(
+            f"--seeds {count} from seed {scenario.seed}: there are no such seeds",
+            hint=f"the last seed is {MAX_SEED}; begin with a smaller one",
+        )
     return [msgspec.structs.replace(scenario, seed=seed) for seed in range(scenario.seed, last + 1)]
 
 
@@ -53,6 +65,11 @@ def variants(scenario: Scenario, sweeps: Sequence[str]) -> list[Variant]:
         if key in values:
             raise UsageError(f"--sweep {key} is given twice", hint="list all values in one")
         values[key] = found
+    if math.prod(map(len, values.values())) > MOST_RUNS:
+        raise UsageError(
+            f"--sweep {', '.join(values)}: more than {MOST_RUNS} combinations",
+            hint="sweep fewer values, or some keys after the others",
+        )
     combinations = itertools.product(*values.values())
     return [_variant(scenario, dict(zip(values, one, strict=True))) for one in combinations]
 
@@ -62,18 +79,18 @@ def parse_sweep(words: str) -> tuple[str, list[Any]]:
     key, equals, said = words.partition("=")
     key = key.strip()
     if not equals:
-        raise UsageError(f"--sweep {words} is no key=a,b,c", hint="adversary.fraction=0.1,0.3")
+        raise UsageError(f"--sweep {cut(words)} is no key=a,b,c", hint="adversary.fraction=0.1,0.3")
     section, sections = key.partition(".")[0], keys()
     if key not in {f"{one}.{name}" if one else name for one in sections for name in sections[one]}:
         hint = known(section if section in sections else "")
-        raise UsageError(f"--sweep {key}: there is no such key", hint=hint)
+        raise UsageError(f"--sweep {cut(key)}: there is no such key", hint=hint)
     found = _toml(f"[{said}]")
     if not isinstance(found, list):
         pieces = [piece.strip() for piece in _COMMA.split(said)]
         found = [piece if (value := _toml(piece)) is None else value for piece in pieces]
         found = found if all(pieces) else []
     if not found:
-        raise UsageError(f"--sweep {words}: a value is missing", hint=f"write {key}=a,b,c")
+        raise UsageError(f"--sweep {cut(words)}: a value is missing", hint=f"write {key}=a,b,c")
     return key, found
 
 
@@ -101,9 +118,13 @@ def _variant(scenario: Scenario, settings: dict[str, Any]) -> Variant:
         changed = scenario_of(values)
         check(changed)
     except ConfigError as error:
-        said = ", ".join(f"{key}={value}" for key, value in settings.items())
-        raise ConfigError(f"--sweep {said}: {error.message}", hint=error.hint) from error
+        raise ConfigError(f"--sweep {told(settings)}: {error.message}", hint=error.hint) from error
     return Variant(settings=settings, scenario=changed)
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """The settings of a variant, as a command line has them."""
+    return ", ".join(f"{key}={cut(str(value))}" for key, value in settings.items())
 
 
 def plain(scenario: Scenario) -> dict[str, Any]:

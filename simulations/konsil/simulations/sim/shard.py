@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
+from konsil.protocol.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,7 +62,16 @@ class Shard:
 
 
 def whole_or_ranks(nodes: int) -> Shard:
-    """The shard of this process: by `torch.distributed` where that was started, else everybody."""
+    """The shard of this process: by `torch.distributed` where that was started, else everybody.
+
+    Raises `ConfigError` where there are more processes than nodes.
+    """
     if dist.is_available() and dist.is_initialized():
-        return Shard(nodes, dist.get_rank(), dist.get_world_size())
+        processes = dist.get_world_size()
+        if processes > nodes:
+            raise ConfigError(
+                f"[population] nodes = {nodes} are too few for {processes} processes",
+                hint=f"start {nodes} processes at most",
+            )
+        return Shard(nodes, dist.get_rank(), processes)
     return Shard(nodes)

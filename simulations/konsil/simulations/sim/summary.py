@@ -41,6 +41,7 @@ def print_run(data: Mapping[str, Any], *, console: Console | None = None) -> Non
         ("spectral gap", _gap(data["spectral_gap"])),
         ("honest weight", percent_text(data["honest_weight_mean"])),
         ("attackers' weight", percent_text(data["attacker_weight_mean"])),
+        *_backdoor(data["backdoor_success"]),
         ("faults", _counts(data["faults"])),
         ("a node and round", _sent(data["bytes_per_node_round"])),
         ("speed", "–" if rate is None else f"{rate:,.0f} node-rounds a CPU second"),
@@ -97,6 +98,13 @@ def _gap(gap: float | None) -> str:
     count = max(1, round(rounds))
     plural = "round" if count == 1 else "rounds"
     return f"{gap:.4f}: disagreement is a thousandth after {count} {plural} of mixing"
+
+
+def _backdoor(share: float | None) -> list[tuple[str, str]]:
+    """A line where somebody taught a hidden pattern."""
+    if share is None:
+        return []
+    return [("backdoor", f"{percent_text(share)} of stamped rows are taken for its class")]
 
 
 def _counts(faults: Mapping[str, float]) -> str:

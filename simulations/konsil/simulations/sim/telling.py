@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from konsil.simulations.sim.attacks import backdoor
 from konsil.simulations.sim.live import Progress
 from konsil.simulations.sim.portrait import Grants, Portrait
 from konsil.simulations.sim.references import alone, pooled
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
+    from torch import Tensor
 
     from konsil.simulations.sim.engine import Run
+    from konsil.simulations.sim.networks import Network
     from konsil.simulations.sim.setting import Setting
 
     Values = npt.NDArray[np.float64]
@@ -98,6 +102,7 @@ class Telling:
         scores = self._scores(scenario.training.rounds)
         local = self._gathered(mine, alone(setting, mine, scores, run.device))
         together = pooled(setting, scores, run.device)
+        obeyed = self._obeyed(mine)
         rounds = scenario.training.rounds
         kept = math.ceil(3 * rounds / 4)
         cpu_s, peak_mb = run.shard.total([run.cpu_s, peak_mb], run.device)
@@ -116,6 +121,7 @@ class Telling:
             metric_pooled=together if math.isfinite(together) else None,
             attacker_weight_mean=_mean_of(self._weights, 0, kept),
             honest_weight_mean=_mean_of(self._weights, 1, kept),
+            backdoor_success=obeyed,
             bytes_per_node_round=run.sent_bytes / (setting.nodes * rounds),
             faults=run.counts,
             spectral_gap=gap_of(setting.graphs),
@@ -157,6 +163,27 @@ class Telling:
             device=self._run.device,
         )
 
+    def _obeyed(self, mine: npt.NDArray[np.int64]) -> float | None:
+        """How often honest models obey the backdoor's pattern; None where nobody teaches one.
+
+        `mine` are the honest ones among the own nodes.
+        """
+        setting, run = self._setting, self._run
+        if "backdoor" not in setting.scenario.adversary.attacks:
+            return None
+        cohorts = setting.cohorts_at(setting.scenario.training.rounds)
+        found = []
+        for node in mine.tolist():
+            place = node if len(cohorts.test_inputs) > 1 else 0
+            model = run.models[node - run.shard.begin][None]
+            share = backdoor.success(
+                partial(_classes, setting.network, model),
+                cohorts.test_inputs[place].to(run.device),
+                cohorts.test_targets[place].to(run.device),
+            )
+            found.append(math.nan if share is None else share)
+        return _mean(self._gathered(mine, np.array(found, dtype=np.float64)))
+
     def _gathered(self, nodes: npt.NDArray[np.int64], values: Values) -> Values:
         """The values of all processes' honest nodes."""
         shard = self._run.shard
@@ -180,6 +207,11 @@ class Telling:
         figures = [values[bad].sum(), bad.sum(), values[good].sum(), good.sum()]
         of_bad, bads, of_good, goods = run.shard.total(figures, run.device)
         return of_bad / bads if bads else math.nan, of_good / goods if goods else math.nan
+
+
+def _classes(network: Network, model: Tensor, rows: Tensor) -> Tensor:
+    """(1, m): the class that one model (1, p) sees in each row."""
+    return network.outputs(model, rows[None]).argmax(-1)
 
 
 def _mean(values: Values) -> float | None:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.datasets import (
     breast_cancer,
     csv_file,
     digits,
     heart_disease,
+    lesions,
     npz_file,
+    pneumoniamnist,
 )
 
 if TYPE_CHECKING:
@@ -28,11 +32,15 @@ NAMED: Mapping[str, Callable[[], DataSet]] = {
     "digits": digits.read,
     "breast_cancer": breast_cancer.read,
     "heart_disease": heart_disease.read,
+    "pneumoniamnist": pneumoniamnist.read,
+    "lesions": lesions.read,
 }
 FILES: Mapping[str, Callable[[Path, Population], DataSet]] = {
     ".csv": csv_file.read,
     ".npz": npz_file.read,
 }
+LARGEST = 1e100
+"""Of values in files; the square of what is much larger is infinite."""
 
 
 def read(population: Population, folder: Path) -> DataSet:
@@ -45,8 +53,19 @@ def read(population: Population, folder: Path) -> DataSet:
         return NAMED[name]()
     path = folder / name
     if path.suffix in FILES:
-        return FILES[path.suffix](path, population)
+        return _within_range(FILES[path.suffix](path, population), path)
     raise ConfigError(
         f'[population] dataset = "{name}" is not known',
         hint=f"one of {', '.join(NAMED)}, or the path of a file that ends in {' or '.join(FILES)}",
     )
+
+
+def _within_range(data: DataSet, path: Path) -> DataSet:
+    """The data set, whose deviations can be computed. Raises `ConfigError`."""
+    size = np.abs(data.rows.inputs).reshape(len(data.rows), -1).max(axis=1)
+    if size.max() > LARGEST:
+        raise ConfigError(
+            f"{path}: data row {int(size.argmax())} has a value beyond ±{LARGEST:g}",
+            hint="give the column another unit; data rows count from 0",
+        )
+    return data

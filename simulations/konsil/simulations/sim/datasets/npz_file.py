@@ -7,6 +7,8 @@ in the file is executed, and no value of it is repeated in an error.
 
 from __future__ import annotations
 
+import lzma
+import math
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +19,8 @@ import numpy.typing as npt
 from konsil.knowledge.cohort import Cohort, Inputs
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.datasets.dataset import by_patient
+from konsil.simulations.sim.reading import expect_file, reason
+from konsil.simulations.sim.scenario_reading import cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +31,13 @@ if TYPE_CHECKING:
 
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 
+MOST_BYTES = 1_000_000_000
+"""Of a file, and of each of its arrays as 64-bit numbers."""
+
+_SUFFIX = ".npy"
+_BARE = b"\x93NUMPY"
+_SHOWN = 10
+_WRITTEN = "write it with numpy.savez(path, x=…, y=…), with arrays of numbers and texts"
 _KEYS = ("x", "y", "site", "patient")
 
 
@@ -48,24 +59,51 @@ def read(path: Path, population: Population) -> DataSet:
 
 def _arrays(path: Path) -> Arrays:
     try:
+        expect_file(path, MOST_BYTES)
         with path.open("rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ConfigError(f"dataset: {path} holds one bare array, and is no NPZ file")
-            arrays = {key: file[key] for key in _KEYS if key in file.files}
-            found = ", ".join(file.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
-        raise ConfigError(
-            f"dataset: cannot read {path}: {fault}",
-            hint="write it with numpy.savez(path, x=…, y=…), with arrays of numbers and texts",
-        ) from fault
+            if raw.read(len(_BARE)) == _BARE:
+                raise ConfigError(
+                    f"dataset: {path} holds one bare array, and is no NPZ file", hint=_WRITTEN
+                )
+            with zipfile.ZipFile(raw) as archive:
+                found = archive.namelist()
+                arrays = {key: _array(archive, key) for key in _KEYS if f"{key}{_SUFFIX}" in found}
+    except (
+        OSError, ValueError, EOFError, OverflowError, MemoryError, NotImplementedError,
+        RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+    ) as fault:  # fmt: skip
+        said = reason(fault) if isinstance(fault, OSError | ValueError) else fault
+        raise ConfigError(f"dataset: cannot read {path}: {said}", hint=_WRITTEN) from fault
     for key in ("x", "y"):
         if key not in arrays:
+            names = ", ".join(one.removesuffix(_SUFFIX) for one in found[:_SHOWN]) or "nothing"
             raise ConfigError(
                 f"{path}: there is no array `{key}`",
-                hint=f"x (rows, …) and y (rows) are needed; the file has {found or 'nothing'}",
+                hint=f"x (rows, …) and y (rows) are needed; the file has {cut(names)}",
             )
     return arrays
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> npt.NDArray[Any]:
+    """One array, whose size is checked before it is read."""
+    member = archive.getinfo(f"{key}{_SUFFIX}")
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read_header = np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        header = file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"`{key}` holds Python objects, which are never read")
+    claimed, held = math.prod(shape) * dtype.itemsize, member.file_size - header
+    if min(shape, default=0) < 0 or claimed != held:
+        raise ValueError(f"`{key}` claims {claimed} bytes, and has {held}")
+    if max(claimed, 8 * math.prod(shape)) > MOST_BYTES:
+        raise ValueError(f"`{key}` takes more than {MOST_BYTES / 1e6:g} MB of memory")
+    with archive.open(member) as file:
+        found: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
 
 
 def _inputs(path: Path, array: npt.NDArray[Any]) -> Inputs:
@@ -73,7 +111,8 @@ def _inputs(path: Path, array: npt.NDArray[Any]) -> Inputs:
         raise ConfigError(f"{path}: `x` has the shape {array.shape}, not (rows, …)")
     if array.dtype.kind not in "fiub":
         raise ConfigError(f"{path}: `x` holds {array.dtype} values, and no numbers")
-    inputs = np.asarray(array, dtype=np.float64)
+    with np.errstate(over="ignore"):  # of longer floats; what is left infinite is told below
+        inputs = np.asarray(array, dtype=np.float64)
     finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
     if not finite.all():
         raise ConfigError(

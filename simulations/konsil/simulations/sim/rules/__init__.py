@@ -46,3 +46,6 @@ RULES: Mapping[str, Factory] = MappingProxyType(
 
 SILENT = frozenset({"local_only", "pooled"})
 """Rules under which nobody sends anything."""
+
+POOLING = frozenset({"pooled"})
+"""Rules under which one model is trained on everybody's rows, in place of each node's own."""

@@ -14,7 +14,7 @@ import torch
 
 from konsil.simulations.sim.exchange import Mixed
 from konsil.simulations.sim.rules.distances import of_links
-from konsil.simulations.sim.rules.product import metropolis, mixed, totals
+from konsil.simulations.sim.rules.product import mixed
 
 if TYPE_CHECKING:
     from konsil.simulations.sim.exchange import Exchange, RuleSetting
@@ -35,13 +35,13 @@ class Balance:
 
     def mix(self, exchange: Exchange) -> Mixed:
         """A link is granted its weight in the mean, by its Metropolis weight, and 1 at most."""
-        receiver = torch.from_numpy(exchange.links.receiver).to(exchange.trained.device)
+        receiver = exchange.routes.receivers
         length = torch.linalg.vector_norm(exchange.trained, dim=1)
         share = self.reach * math.exp(-self.decay * exchange.number / self.rounds)
         accepted = (of_links(exchange) <= share * length[receiver]).to(exchange.trained)
-        count = totals(exchange.links, accepted)[receiver].clamp_(min=1)
+        count = exchange.routes.totals(accepted)[receiver].clamp_(min=1)
         weights = accepted * (1 - self.own) / count
-        granted = (weights / metropolis(exchange)).clamp_(max=1)
+        granted = (weights / exchange.routes.metropolis).clamp_(max=1)
         return Mixed(mixed(exchange, weights), granted, weights)
 
 

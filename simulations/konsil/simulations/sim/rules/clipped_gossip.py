@@ -15,7 +15,7 @@ import torch
 
 from konsil.simulations.sim.exchange import Mixed
 from konsil.simulations.sim.rules.distances import of_links
-from konsil.simulations.sim.rules.product import metropolis, mixed
+from konsil.simulations.sim.rules.product import mixed
 from konsil.simulations.sim.rules.told import liars
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ClippedGossip:
     def mix(self, exchange: Exchange) -> Mixed:
         """A link is granted the factor of its clip."""
         distances = of_links(exchange)
-        weights = metropolis(exchange)
+        weights = exchange.routes.metropolis
         radius = radii(
             exchange.links,
             weights.double().cpu().numpy(),

@@ -17,9 +17,7 @@ LINKS_AT_ONCE = 64
 
 def of_links(exchange: Exchange) -> Tensor:
     """(links): ‖x_j − x_i‖ of each received model from its receiver's own trained one."""
-    device = exchange.trained.device
-    source = torch.from_numpy(exchange.source).to(device)
-    receiver = torch.from_numpy(exchange.links.receiver).to(device)
+    source, receiver = exchange.routes.sources, exchange.routes.receivers
     found = exchange.trained.new_empty(len(source))
     for first in range(0, len(source), LINKS_AT_ONCE):
         some = slice(first, first + LINKS_AT_ONCE)

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     from konsil.simulations.sim.exchange import Exchange, RuleSetting
     from konsil.simulations.sim.judging import Judging
-    from konsil.simulations.sim.links import Links, Nodes
+    from konsil.simulations.sim.links import Nodes
+    from konsil.simulations.sim.routes import Routes
     from konsil.trust.evidence import Measures, Weighed
     from konsil.trust.fixed import Integers, Truths
 
-DISTANCE_BYTES = 1 << 20
-"""Received models whose distances are taken together: three such blocks fit a core's cache."""
+DISTANCE_BYTES = 1 << 19
+"""Received models whose distances are taken together: two such blocks fit a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Evidence:
     def __init__(self, judging: Judging, nodes: int) -> None:
         self._judging = judging
         self._memory = Memory(nodes)
-        self.judgement: Judgement | None = None
+        self._tables: Tables | None = None
         """Of the last round."""
 
     def mix(self, exchange: Exchange) -> Mixed:
         """The models after this round; what was judged is remembered."""
-        links, table = exchange.links, Tables.of(exchange.links)
+        links, table = exchange.links, self._tables_of(exchange.routes)
         r, s = self._memory.of(links)
         distance, reach, own = _distances(exchange)
         heard = medians.voices(table.of_links(score.mean(r, s)), table.present)
@@ -70,8 +71,8 @@ class Evidence:
         way = torch.from_numpy(_way(reach, rho_of)).to(exchange.trained.device)
         gain, error, loss = _quantised(*self._judging.gains(exchange, way))
         scale = medians.gain_scales(table.of_links(gain), table.of_links(error), heard)
-        scale_of = scale[links.receiver, table.places]
-        degrees = links.degrees[links.receiver]
+        scale_of = table.to_links(scale)
+        degrees = exchange.routes.degrees[links.receiver]
         measures = evidence.Measures(
             lag=exchange.lag,
             own_e9=own[links.receiver],
@@ -86,9 +87,18 @@ class Evidence:
         )
         models, step, weighed = self._integrated(exchange, loss, measures, scale_of, tau_of)
         self._memory.keep(links, weighed.r_after_e9, weighed.s_after_e9)
-        self.judgement = Judgement(measures, reach, error, rho_of, tau_of, scale_of, step, weighed)
         granted = weighed.w_e9 / np.maximum(exchange.metropolis_e9, 1)
-        return Mixed(models, torch.from_numpy(granted).to(models))
+        return Mixed(
+            models,
+            torch.from_numpy(granted).to(models),
+            judgement=Judgement(measures, reach, error, rho_of, tau_of, scale_of, step, weighed),
+        )
+
+    def _tables_of(self, routes: Routes) -> Tables:
+        """The tables of these routes; kept as long as they stay."""
+        if self._tables is None or self._tables.routes is not routes:
+            self._tables = Tables.of(routes)
+        return self._tables
 
     def _integrated(
         self,
@@ -113,7 +123,9 @@ class Evidence:
                 break
             given = np.zeros(links.nodes, dtype=bool)
             given[links.receiver[weighed.w_e9 > 0]] = True
-            tried = models if trying is everyone else models[torch.from_numpy(trying)]
+            tried = models
+            if trying is not everyone:
+                tried = models[torch.from_numpy(trying).to(models.device)]
             after = self._losses(tried, trying)
             fine = integrate.acceptable(before[trying], after) | ~given[trying]
             trying = trying[~fine]
@@ -134,24 +146,28 @@ class Evidence:
 class Tables:
     """Values of links as matrices of receivers × places, with 0 where there is no link."""
 
-    links: Links
-    places: Nodes
-    """Of each link among its receiver's."""
+    routes: Routes
     present: Truths
 
     @classmethod
-    def of(cls, links: Links) -> Tables:
+    def of(cls, routes: Routes) -> Tables:
         """For the links of one round."""
-        degrees, places = links.degrees, links.places
-        return cls(links, places, np.arange(degrees.max(initial=0)) < degrees[:, None])
+        degrees = routes.degrees
+        return cls(routes, np.arange(degrees.max(initial=0)) < degrees[:, None])
 
     def of_links(self, values: Integers) -> Integers:
         """The matrix of these values, one a link."""
         if self.present.size == len(values):
             return values.reshape(self.present.shape)
         matrix = np.zeros(self.present.shape, dtype=np.int64)
-        matrix[self.links.receiver, self.places] = values
+        matrix[self.routes.links.receiver, self.routes.places] = values
         return matrix
+
+    def to_links(self, matrix: Integers) -> Integers:
+        """One value a link of such a matrix."""
+        if self.present.size == len(self.routes.source):
+            return matrix.reshape(-1)
+        return matrix[self.routes.links.receiver, self.routes.places]
 
 
 def _way(reach: Integers, rho: Integers) -> npt.NDArray[np.float64]:
@@ -161,21 +177,24 @@ def _way(reach: Integers, rho: Integers) -> npt.NDArray[np.float64]:
 
 def _distances(exchange: Exchange) -> list[Integers]:
     """``|x_j - x|`` and ``|x_j - a|`` of each link, and each node's own step, in 1e-9."""
-    links, device = exchange.links, exchange.trained.device
-    elements = exchange.trained.shape[1]
-    source = torch.from_numpy(exchange.source).to(device)
-    found = torch.empty((2, len(links)), dtype=exchange.trained.dtype, device=device)
-    many = int(links.degrees[0]) if links.even else 1
-    receivers = torch.from_numpy(links.receiver[::many].copy()).to(device)
-    for begin, end in blocks(len(receivers), many * elements, DISTANCE_BYTES):
-        some = slice(begin * many, end * many)
-        received = exchange.table.index_select(0, source[some]).view(-1, many, elements)
-        apart = torch.empty_like(received)
-        for place, rows in enumerate((exchange.trained, exchange.before)):
-            mine = rows[begin:end] if links.even else rows.index_select(0, receivers[begin:end])
-            torch.sub(mine[:, None], received, out=apart)
-            found[place, some] = torch.linalg.vector_norm(apart, dim=2).flatten()
-    own = torch.linalg.vector_norm(exchange.trained - exchange.before, dim=1)
+    routes, trained, before = exchange.routes, exchange.trained, exchange.before
+    elements = trained.shape[1]
+    found = trained.new_empty(2, len(routes.source))
+    many = int(routes.degrees[0]) if routes.even else 1
+    receivers = routes.receivers[::many]
+    begins = list(blocks(len(receivers), many * elements, DISTANCE_BYTES))
+    # The blocks share their memory: it then stays in the cache.
+    most = (begins[0][1] if begins else 0) * many
+    received, apart = trained.new_empty(2, most, elements).unbind()
+    for begin, end in begins:
+        some, count = slice(begin * many, end * many), (end - begin) * many
+        torch.index_select(exchange.table, 0, routes.sources[some], out=received[:count])
+        those, way = (one[:count].view(-1, many, elements) for one in (received, apart))
+        for place, rows in enumerate((trained, before)):
+            mine = rows[begin:end] if routes.even else rows.index_select(0, receivers[begin:end])
+            torch.sub(mine[:, None], those, out=way)
+            torch.linalg.vector_norm(way, dim=2, out=found[place, some].view(-1, many))
+    own = torch.linalg.vector_norm(trained - before, dim=1)
     return _quantised(found[0], found[1], own)
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from konsil.simulations.sim.exchange import Mixed
-from konsil.simulations.sim.rules.product import metropolis, mixed
+from konsil.simulations.sim.rules.product import mixed
 
 if TYPE_CHECKING:
     from konsil.simulations.sim.exchange import Exchange, RuleSetting
@@ -22,8 +20,8 @@ class Mean:
 
     def mix(self, exchange: Exchange) -> Mixed:
         """Every link gets its full weight."""
-        weights = metropolis(exchange)
-        return Mixed(mixed(exchange, weights), torch.ones_like(weights))
+        routes = exchange.routes
+        return Mixed(mixed(exchange, routes.metropolis), routes.everything)
 
 
 def build(_setting: RuleSetting) -> Mean:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from konsil.simulations.sim.exchange import Mixed
-from konsil.simulations.sim.rules.product import metropolis, mixed
+from konsil.simulations.sim.rules.product import mixed
 from konsil.simulations.sim.rules.told import lying
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class Oracle:
     def mix(self, exchange: Exchange) -> Mixed:
         """A link is granted everything or, from a Byzantine sender, nothing."""
         granted = torch.from_numpy(~lying(exchange)).to(exchange.trained)
-        return Mixed(mixed(exchange, metropolis(exchange) * granted), granted)
+        return Mixed(mixed(exchange, exchange.routes.metropolis * granted), granted)
 
 
 def build(_setting: RuleSetting) -> Oracle:

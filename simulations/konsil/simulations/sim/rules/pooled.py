@@ -1,12 +1,12 @@
 """Pooled: one model trained on everybody's rows, which no consortium may have; a reference.
 
-Nothing is exchanged. Who runs the rounds sees `Pooled.pools`, trains that one model and hands
-it out as everybody's `trained`; this rule lets it pass.
+Nothing is exchanged. Who runs the rounds sees it among the rules that are `POOLING`, trains that
+one model and hands it out as everybody's `trained`; this rule lets it pass.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from konsil.simulations.sim.exchange import Mixed
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 class Pooled:
     """The model that was handed out, as it is."""
-
-    pools: ClassVar[bool] = True
-    """Training is on all rows together."""
 
     def mix(self, exchange: Exchange) -> Mixed:
         """No link has a weight."""
