@@ -1234,7 +1234,7 @@ PREDICATE = fields(
         chunk_bytes=whole(1, CHUNK_BYTES),
         chunk_root=HEX,
         digest=HEX,
-        format=words("safetensors"),
+        format=words(r"safetensors((\+delta)?\+(fp16|int8|topk))?(\+zstd)?"),
         size=whole(1, PAYLOAD_BYTES),
     ),
     privacy=fields(

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from sklearn import linear_model, metrics
 
 from konsil.knowledge.calibrate import fit_intercept
-from konsil.knowledge.evaluate import METRICS, evaluate, log_loss, softmax
+from konsil.knowledge.evaluate import (
+    METRICS,
+    confusion,
+    evaluate,
+    log_loss,
+    mcc,
+    recalls,
+    softmax,
+)
 
 
 def drawn(seed: int, classes: int, rows: int = 60):
@@ -35,6 +43,34 @@ def test_metrics_equal_scikit_learn(seed, classes):
     assert mine["log_loss"] == pytest.approx(
         metrics.log_loss(targets, shares, labels=range(classes))
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([2, 3, 5]), st.integers(1, 60))
+def test_confusion_recalls_and_mcc_equal_scikit_learn(seed, classes, rows):
+    logits, targets = drawn(seed, classes, rows)
+    chosen = softmax(logits).argmax(axis=1)
+    matrix = confusion(chosen, targets, classes)
+    named = list(range(classes))
+    assert (matrix == metrics.confusion_matrix(targets, chosen, labels=named)).all()
+    wanted = metrics.recall_score(targets, chosen, labels=named, average=None, zero_division=np.nan)
+    found = recalls(matrix)
+    told = [np.nan if one is None else one for one in found]
+    assert told == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+    assert [one is None for one in found] == [not np.any(targets == k) for k in named]
+    several = len({*targets.tolist(), *chosen.tolist()}) > 1  # scikit-learn warns of one
+    theirs = metrics.matthews_corrcoef(targets, chosen) if several else 0.0
+    assert mcc(matrix) == pytest.approx(theirs, abs=1e-9)
+    if len(set(targets.tolist())) > 1:
+        assert evaluate(logits, targets)["mcc"] == mcc(matrix)
+    else:
+        assert "mcc" not in evaluate(logits, targets)
+
+
+def test_mcc_of_the_best_the_worst_and_the_blind():
+    assert mcc(np.diag([3, 4, 5])) == pytest.approx(1.0)
+    assert mcc(np.array([[0, 4], [4, 0]])) == pytest.approx(-1.0)
+    assert mcc(np.array([[4, 0], [4, 0]])) == 0.0
 
 
 def test_calibration_error_by_hand():

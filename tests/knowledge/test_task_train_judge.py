@@ -17,7 +17,7 @@ from konsil.knowledge.judge import (
     trial_model,
 )
 from konsil.knowledge.named import NamedTensors
-from konsil.knowledge.task import Rows, Task, TaskConfig, load_factory, where
+from konsil.knowledge.task import Rows, Task, TaskConfig, load_factory, load_function, where
 from konsil.protocol.errors import ConfigError, TaskError
 
 
@@ -110,6 +110,38 @@ def test_the_place_of_an_error_outside_the_home():
     assert where(ValueError(), Path("/nowhere")) == ""
 
 
+def test_a_function_for_another_setting_is_named_by_it(tmp_path):
+    (tmp_path / "nets.py").write_text("def net(): return 5\n")
+    assert load_function("nets:net", tmp_path, setting="model")() == 5
+    with pytest.raises(ConfigError, match=r"^model = 'nets:absent': .* no function 'absent'"):
+        load_function("nets:absent", tmp_path, setting="model")
+    with pytest.raises(ConfigError, match=r"^model: cannot load 'absent_module'"):
+        load_function("absent_module:net", tmp_path, setting="model")
+
+
+@pytest.mark.parametrize(
+    ("problem", "inputs", "targets", "said"),
+    [
+        (
+            "classes",
+            (4, 3, 8, 8),
+            (4, 8, 8),
+            r"asks for classes and has .* \(4, 8, 8\), not \(4,\)",
+        ),
+        ("masks", (4, 3, 8, 8), (4,), r"asks for masks and has .* \(4,\), not \(4, 8, 8\)"),
+        ("masks", (4, 3, 8, 8), (4, 8, 9), r"\(4, 8, 9\), not \(4, 8, 8\)"),
+        ("masks", (4, 8), (4,), "masks need images"),
+    ],
+)
+def test_targets_answer_what_is_asked(problem, inputs, targets, said):
+    both = [
+        Rows(torch.zeros(inputs), torch.zeros(targets, dtype=torch.long), list(names))
+        for names in ("abcd", "efgh")
+    ]
+    with pytest.raises(ConfigError, match=said):
+        task(train=both[0], holdout=both[1], problem=problem)
+
+
 # ---- train -------------------------------------------------------------------------------
 
 
@@ -189,6 +221,23 @@ def test_an_own_fit_gets_module_rows_and_generator():
     assert (done.model["bias"] >= 0).all()
 
 
+def test_a_fit_with_a_plan_is_told_the_round():
+    class Planned:
+        def __init__(self, number=0):
+            self.number = number
+
+        def at(self, number):
+            return Planned(number)
+
+        def __call__(self, module, own, generator):
+            return float(self.number)
+
+    toy = task(fit=Planned())
+    start = train.initial_model(toy, 1)
+    losses = [train.train(toy, start, seed=1, node="a", number=n).loss for n in (1, 7)]
+    assert losses == [1.0, 7.0]
+
+
 # ---- judge -------------------------------------------------------------------------------
 
 
@@ -246,6 +295,22 @@ def test_the_intercept_is_local_and_optional():
     )
 
 
+def test_a_step_is_that_of_the_optimiser_and_leaves_what_has_no_gradient():
+    ours, theirs = nn.Linear(4, 2), nn.Linear(4, 2)
+    theirs.load_state_dict(ours.state_dict())
+    idle = nn.Parameter(torch.ones(3))
+    ours.register_parameter("idle", idle)
+    optimiser = torch.optim.SGD(theirs.parameters(), lr=0.3)
+    inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    for module in (ours, theirs):
+        torch.autograd.backward(module(inputs).square().mean())
+    train.step(ours, 0.3)
+    optimiser.step()
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
+    assert torch.equal(idle, torch.ones(3))
+
+
 def test_normalisation_and_named_parts_stay_local():
     assert local_names(task(model=normed), normed()) == (
         "1.bias", "1.num_batches_tracked", "1.running_mean", "1.running_var", "1.weight",
@@ -257,3 +322,75 @@ def test_normalisation_and_named_parts_stay_local():
     plain = nn.Sequential(nn.GroupNorm(2, 4), nn.Linear(4, 2))
     assert local_names(task(), plain) == ()
     assert judge.TRIAL == 0.25
+
+
+# ---- masks -------------------------------------------------------------------------------
+
+
+def images(count: int, seed: int, first: int = 0) -> Rows:
+    """Bright squares on a dark ground; the first image has none."""
+    draw = torch.Generator().manual_seed(seed)
+    inputs = torch.rand(count, 1, 8, 8, generator=draw) * 0.4
+    targets = torch.zeros(count, 8, 8, dtype=torch.long)
+    targets[1:, 2:5, 3:6] = 1
+    return Rows(
+        inputs + 0.5 * targets[:, None], targets, [f"p{first + number}" for number in range(count)]
+    )
+
+
+def pixelwise(**changes) -> Task:
+    plain = Task(
+        name="squares",
+        classes=("ground", "square"),
+        model=lambda: nn.Conv2d(1, 2, 3, padding=1),
+        train=images(12, 1),
+        holdout=images(6, 2, first=100),
+        metric="dice",
+        local_epochs=30,
+        batch_size=4,
+        learning_rate=0.5,
+        problem="masks",
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def test_masks_are_learned_and_judged_by_the_plain_loop():
+    toy = pixelwise()
+    start = train.initial_model(toy, 1)
+    better = train.train(toy, start, seed=1, node="a", number=1).model
+    own = Judge(toy, "cpu")
+    gain, error = own.gain(start, better)
+    assert gain == own.loss(start) - own.loss(better)
+    assert 0 < error < gain
+    found = own.measure(better)
+    assert found["dice"] > 0.8
+    assert found["true_foreground"] == pytest.approx(5 * 9 / (6 * 64))
+    assert own.intercept(better) == (0.0, 0.0)
+    assert own.measure(better) == own.measure(better, calibrated=False)
+    broken = start.map(lambda tensor: tensor * float("nan"))
+    assert own.loss(broken) == float("inf")
+    assert own.gain(start, broken) == (-float("inf"), 0.0)
+
+
+def test_the_private_loss_of_masks_is_balanced_over_images_and_classes():
+    toy = pixelwise()
+    model = train.initial_model(toy, 3)
+    outputs = Judge(toy, "cpu").outputs(model, toy.holdout.inputs)
+    pixels = functional.cross_entropy(outputs.double(), toy.holdout.targets, reduction="none")
+    ground = [p[t == 0].mean() for p, t in zip(pixels, toy.holdout.targets, strict=True)]
+    square = [p[t == 1].mean() for p, t in zip(pixels[1:], toy.holdout.targets[1:], strict=True)]
+    wanted = (torch.stack(ground).mean() + torch.stack(square).mean()) / 2
+    assert Judge(toy, "cpu").loss(model) == pytest.approx(float(wanted))
+
+
+def test_masks_of_another_size_are_a_clear_error():
+    toy = pixelwise(model=lambda: nn.Conv2d(1, 2, 3))
+    with pytest.raises(TaskError, match=r"\(6, 2, 6, 6\), not \(rows, 2 classes, 8, 8\)"):
+        Judge(toy, "cpu").loss(train.initial_model(toy, 1))
+
+
+def test_an_own_loss_judges_masks_too():
+    toy = pixelwise(loss=lambda outputs, targets: outputs.sum() * 0 + 1.25)
+    start = train.initial_model(toy, 1)
+    assert Judge(toy, "cpu").loss(start) == 1.25
+    assert Judge(toy, "cpu").gain(start, start) == (0.0, 0.0)

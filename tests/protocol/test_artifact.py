@@ -27,6 +27,7 @@ from konsil.protocol.artifact import (
     seal,
     statement,
 )
+from konsil.protocol.encoding import FORMATS
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -152,6 +153,8 @@ P = "predicate"
         ([P, "payload", "size"], 0, EncodingRefused, "size"),
         ([P, "payload", "size"], 2**33, LimitExceeded, "bytes of payload"),
         ([P, "payload", "format"], "pickle", EncodingRefused, "format"),
+        ([P, "payload", "format"], "safetensors+int4", EncodingRefused, "format"),
+        ([P, "payload", "format"], "safetensors+delta", EncodingRefused, "format"),
         ([P, "payload", "chunk_bytes"], 0, EncodingRefused, "chunk_bytes"),
         ([P, "payload", "chunk_bytes"], 2**21, LimitExceeded, "bytes in a chunk"),
         ([P, "payload", "chunk_bytes"], 1, LimitExceeded, "1500000 chunks"),
@@ -175,6 +178,23 @@ def test_a_wrong_manifest_is_refused(path, value, error, reason):
         read_statement(data)
     with pytest.raises(error, match=reason):
         open_sealed(dsse.sign(PAYLOAD_TYPE, data, KEY), KEY.public)
+
+
+@pytest.mark.parametrize("word", FORMATS)
+def test_every_format_is_read_the_quick_way_and_the_careful(word):
+    payload = msgspec.structs.replace(ARTIFACT.payload, format=word)
+    coverage = msgspec.structs.replace(ARTIFACT.coverage, classes=())
+    artifact = msgspec.structs.replace(ARTIFACT, payload=payload, coverage=coverage)
+    data = statement(artifact)
+    assert artifact_module._quick(data, DEFAULT_LIMITS).predicate == artifact
+    assert artifact_module._careful(data, DEFAULT_LIMITS).predicate == artifact
+    assert read_statement(data).payload.format == word
+
+
+def test_an_unknown_format_is_refused_for_its_encoding():
+    with pytest.raises(RemoteError) as refused:
+        read_statement(with_change([P, "payload", "format"], "safetensors+int4"))
+    assert refused.value.code == "encoding"
 
 
 def test_limits_are_the_callers():

@@ -48,5 +48,6 @@ def test_types_of_every_length_end_an_entry(word):
 @given(st.binary(max_size=200))
 def test_other_bytes_are_hashed_as_they_are(data):
     assert merkle.leaf_hash(data) == merkle.record_hash(data) == sha256(b"\0" + data).digest()
+    assert merkle.leaf_hashes([data, ODD, data]) == [*map(merkle.leaf_hash, (data, ODD, data))]
     with pytest.raises(LocalProtocolError, match="do not end"):
         leaves.front_hash(data)

@@ -69,7 +69,7 @@ SAMPLES = {
     "pong": Pong(nonce=1),
     "bye": Bye(reason="done"),
     "want": messages.Want(env=bytes(32)),
-    "offer": messages.Offer(envelope=b"", proof=b"", size=1, chunks=1),
+    "offer": messages.Offer(envelope=b"", proof=b"", knowledge=b"", size=1, chunks=1),
     "missing": messages.Missing(env=bytes(32)),
     "busy": messages.Busy(retry_ms=1),
     "accept": messages.Accept(first=0),

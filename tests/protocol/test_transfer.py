@@ -143,7 +143,9 @@ def converse(cuts: list[int], first: int = 0) -> tuple[list[object], list[object
 def test_any_cutting_of_the_wire_gives_the_same_transfer(cuts, first):
     pulled, served, file = converse(cuts, first)
     assert served == [Wanted(env=SHELF.env), Accepted(first=first), Delivered()]
-    assert pulled[0] == OfferReceived(envelope=SHELF.envelope, proof=PROOF, size=200, chunks=COUNT)
+    assert pulled[0] == OfferReceived(
+        envelope=SHELF.envelope, proof=PROOF, knowledge=b"", size=200, chunks=COUNT
+    )
     assert pulled[-1] == Finished()
     assert [(one.index, one.offset, bytes(one.data)) for one in pulled[1:-1]] == [
         (index, index * 64, SHELF.chunks[index]) for index in range(first, COUNT)
@@ -242,7 +244,7 @@ def test_missing_of_another_artifact_is_refused():
 def test_another_envelope_is_refused():
     pull = Pull(bytes(32), limits=SMALL)
     pull.start()
-    offer = Offer(envelope=SHELF.envelope, proof=PROOF, size=200, chunks=COUNT)
+    offer = Offer(envelope=SHELF.envelope, proof=PROOF, knowledge=b"", size=200, chunks=COUNT)
     with pytest.raises(ManifestRefused, match="not the one that was asked for"):
         list(pull.receive(messages.encode(offer)))
 
@@ -251,7 +253,7 @@ def test_another_envelope_is_refused():
 def test_an_offer_that_contradicts_the_manifest_is_refused(size, chunks):
     pull = Pull(SHELF.env, limits=SMALL)
     pull.start()
-    offer = Offer(envelope=SHELF.envelope, proof=PROOF, size=size, chunks=chunks)
+    offer = Offer(envelope=SHELF.envelope, proof=PROOF, knowledge=b"", size=size, chunks=chunks)
     list(pull.receive(messages.encode(offer)))
     with pytest.raises(ManifestRefused, match=f"says {size} bytes in {chunks} chunks"):
         pull.accept(SHELF.artifact)
@@ -264,7 +266,7 @@ def test_chunks_above_the_limit_are_refused_with_the_manifest():
     shelf = Shelf(bytes(200), 65)
     pull = Pull(shelf.env, limits=SMALL)
     pull.start()
-    offer = Offer(envelope=shelf.envelope, proof=PROOF, size=200, chunks=4)
+    offer = Offer(envelope=shelf.envelope, proof=PROOF, knowledge=b"", size=200, chunks=4)
     list(pull.receive(messages.encode(offer)))
     with pytest.raises(LimitExceeded, match="65 bytes"):
         pull.accept(shelf.artifact)
@@ -423,7 +425,7 @@ def finish(side: Pull | Serve, state: State) -> None:
 
 WORDS = {
     "want": Want(env=SHELF.env),
-    "offer": Offer(envelope=SHELF.envelope, proof=PROOF, size=200, chunks=COUNT),
+    "offer": Offer(envelope=SHELF.envelope, proof=PROOF, knowledge=b"", size=200, chunks=COUNT),
     "missing": Missing(env=SHELF.env),
     "busy": messages.Busy(retry_ms=1),
     "accept": Accept(first=0),

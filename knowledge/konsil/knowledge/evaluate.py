@@ -15,7 +15,9 @@ Logits: TypeAlias = npt.NDArray[np.floating]
 """Rows × classes."""
 Targets: TypeAlias = npt.NDArray[np.integer]
 
-METRICS = ("auc", "balanced_accuracy", "accuracy", "log_loss", "ece")
+METRICS = ("auc", "balanced_accuracy", "accuracy", "mcc", "log_loss", "ece")
+"""The scalars that `evaluate` gives; `recalls` and `confusion` tell more about each class."""
+
 CALIBRATION_BINS = 15
 
 
@@ -27,6 +29,7 @@ def evaluate(logits: Logits, targets: Targets) -> dict[str, float]:
         "auc": auc(probabilities, targets),
         "balanced_accuracy": balanced_accuracy(chosen, targets),
         "accuracy": float(np.mean(chosen == targets)) if len(targets) else None,
+        "mcc": mcc(confusion(chosen, targets, logits.shape[1])) if _several(targets) else None,
         "log_loss": log_loss(logits, targets),
         "ece": calibration_error(probabilities, targets),
     }
@@ -67,6 +70,36 @@ def balanced_accuracy(chosen: Targets, targets: Targets) -> float | None:
     if len(targets) == 0:
         return None
     return float(np.mean([np.mean(chosen[targets == k] == k) for k in np.unique(targets)]))
+
+
+def confusion(chosen: Targets, targets: Targets, classes: int) -> npt.NDArray[np.int64]:
+    """Rows by their class (first index) and by the class chosen for them (second)."""
+    places = targets.astype(np.int64) * classes + chosen
+    return np.bincount(places, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def recalls(matrix: npt.NDArray[np.int64]) -> tuple[float | None, ...]:
+    """The share of each class's rows for which it was chosen; None for a class without rows."""
+    rows = matrix.sum(axis=1)
+    return tuple(float(matrix[k, k] / rows[k]) if rows[k] else None for k in range(len(matrix)))
+
+
+def mcc(matrix: npt.NDArray[np.int64]) -> float:
+    """Matthews' correlation coefficient of a confusion matrix, from -1 to 1.
+
+    For more than two classes R_K (Gorodkin, 2004). 0 where all rows are of one class or get
+    one answer, as in scikit-learn.
+    """
+    counts = matrix.astype(np.float64)
+    total, right = counts.sum(), np.trace(counts)
+    true, chosen = counts.sum(axis=1), counts.sum(axis=0)
+    both = right * total - true @ chosen
+    spread = (total**2 - true @ true) * (total**2 - chosen @ chosen)
+    return float(both / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def _several(targets: Targets) -> bool:
+    return len(np.unique(targets)) > 1
 
 
 def log_loss(logits: Logits, targets: Targets) -> float | None:

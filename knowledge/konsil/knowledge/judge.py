@@ -3,7 +3,8 @@
 The trial of trust.md, step 1: start from the own model before this round's local steps, go a
 quarter of the (bounded) way towards the peer's, and see whether the private loss falls. The
 loss is balanced over the classes and its softmax is restricted to the classes of which the
-hospital has rows, because a node does not judge what it cannot see.
+hospital has rows, because a node does not judge what it cannot see. For masks it is balanced
+over the images that have a class (`konsil.knowledge.losses`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from konsil.knowledge import losses
+from konsil.knowledge import losses, overlap
 from konsil.knowledge.calibrate import fit_intercept
 from konsil.knowledge.evaluate import evaluate
 from konsil.knowledge.named import NamedTensors
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 TRIAL = 0.25
 """The part of the way towards a peer's model that is tried (b)."""
 
+MASKS_AT_ONCE = 32
+"""Images that are answered together where every pixel gets an answer."""
+
 
 class Judge:
     """Private losses of one task on one device; holds one module and the holdout."""
@@ -40,10 +44,12 @@ class Judge:
     def __init__(self, task: Task, device: str) -> None:
         self._task = task
         self._module = task.model().to(device)
-        everything = torch.cat([task.train.targets, task.holdout.targets]).cpu()
+        self._masks = task.problem == "masks"
         self._seen = torch.zeros(len(task.classes), dtype=torch.bool)
-        self._seen[everything] = True
-        self._members = losses.members(task.holdout.targets.cpu(), len(task.classes))
+        for rows in (task.train, task.holdout):
+            self._seen[rows.targets.cpu().flatten()] = True
+        of = losses.mask_members if self._masks else losses.members
+        self._members = of(task.holdout.targets.cpu(), len(task.classes))
 
     def loss(self, model: NamedTensors) -> float:
         """The private loss L of a model; infinite or NaN outputs give infinity."""
@@ -61,7 +67,8 @@ class Judge:
         gain = 0.0 if stay == moved else stay - moved
         if stay_rows is None or moved_rows is None or not math.isfinite(stay + moved):
             return gain, 0.0
-        return gain, float(losses.balanced_error(stay_rows - moved_rows, self._members))
+        error = losses.mask_error if self._masks else losses.balanced_error
+        return gain, float(error(stay_rows - moved_rows, self._members))
 
     def _assess(self, model: NamedTensors) -> tuple[float, Tensor | None]:
         """The private loss, and each holdout row's own where the loss is konsil's."""
@@ -69,35 +76,52 @@ class Judge:
         targets = self._task.holdout.targets.cpu()
         if self._task.loss is not None:
             rows, value = None, float(self._task.loss(outputs, targets))
+        elif self._masks:
+            rows = losses.mask_losses(outputs, targets, self._seen)
+            value = float(losses.mask_mean(rows, self._members))
         else:
             rows = losses.row_losses(outputs, targets, self._seen)
             value = float(losses.balanced_mean(rows, self._members))
         return (float("inf") if math.isnan(value) else value), rows
 
     def outputs(self, model: NamedTensors, inputs: Tensor) -> Tensor:
-        """What a model answers to `inputs`: one value a class, on the CPU.
+        """What a model answers to `inputs`: one value a class (and pixel), on the CPU.
 
-        Raises `TaskError` when the outputs have another shape.
+        (rows, classes), or for masks (rows, classes, h, w). Raises `TaskError` when the outputs
+        have another shape.
         """
         model.load_into(self._module)
-        outputs = predict(self._module, inputs)
-        if outputs.ndim != 2 or outputs.shape[1] != len(self._task.classes):
+        outputs = predict(self._module, inputs, batch_size=MASKS_AT_ONCE if self._masks else 512)
+        beyond = tuple(inputs.shape[2:]) if self._masks else ()
+        if tuple(outputs.shape) != (len(inputs), len(self._task.classes), *beyond):
+            more = "".join(f", {length}" for length in beyond)
             raise TaskError(
                 f"the model of task {self._task.name!r} answers with shape "
-                f"{tuple(outputs.shape)}, not (rows, {len(self._task.classes)} classes)"
+                f"{tuple(outputs.shape)}, not (rows, {len(self._task.classes)} classes{more})"
             )
         return outputs
 
     def intercept(self, model: NamedTensors) -> tuple[float, ...]:
-        """The local intercept of a model, fitted on the hospital's own training rows."""
+        """The local intercept of a model, fitted on the hospital's own training rows.
+
+        Zero for masks: how much of an image a class takes is for the network to see.
+        """
+        if self._masks:
+            return (0.0,) * len(self._task.classes)
         rows = self._task.train
         return fit_intercept(_array(self.outputs(model, rows.inputs)), _array(rows.targets))
 
     def measure(
         self, model: NamedTensors, rows: Rows | None = None, *, calibrated: bool = True
     ) -> dict[str, float]:
-        """Metrics by name on `rows` (by default the holdout), with the local intercept."""
+        """Metrics by name on `rows` (by default the holdout), with the local intercept.
+
+        Those of `evaluate.METRICS`, or for masks of `overlap.METRICS`.
+        """
         rows = self._task.holdout if rows is None else rows
+        if self._masks:
+            chosen = self.outputs(model, rows.inputs).argmax(dim=1)
+            return overlap.evaluate(_array(chosen), _array(rows.targets), len(self._task.classes))
         logits = _array(self.outputs(model, rows.inputs)).astype(np.float64)
         shift = self.intercept(model) if calibrated else 0.0
         return evaluate(logits + shift, _array(rows.targets))

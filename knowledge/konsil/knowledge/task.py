@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from konsil.protocol.errors import ConfigError
 
@@ -31,13 +31,28 @@ Loss: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """Outputs and targets of a batch to one scalar."""
 Fit: TypeAlias = "Callable[[nn.Module, Rows, Generator], float]"
 """Trains the module in place for one round and returns the mean loss."""
+Problem: TypeAlias = Literal["classes", "masks"]
+"""What is asked of a row: its class, or the class of each of its pixels."""
 Release: TypeAlias = "Callable[[NamedTensors, NamedTensors], NamedTensors]"
 """Turns the models before and after training into what may leave the hospital."""
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A `Fit` that is another one in each round: it has a plan for its learning rate."""
+
+    def at(self, number: int) -> Fit:
+        """The fit of round `number`, which counts from 1."""
+        ...
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Patients' rows: `inputs` (n × …), class indices `targets` (n), one patient id a row."""
+    """Patients' rows: `inputs` (n × …), class indices `targets`, one patient id a row.
+
+    `targets` are (n), one class a row, or masks (n × h × w), one class a pixel of inputs
+    (n × channels × h × w).
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -86,7 +101,8 @@ class Task:
     `train`. `loss` defaults to cross-entropy, `fit` to `konsil.knowledge.train.descend`.
     `local` names tensors, or prefixes that end in a dot, which stay out of the mix;
     batch normalisation always does. `release` is where noise for privacy belongs.
-    `preparation` goes with a model that the hospital itself exports.
+    `preparation` goes with a model that the hospital itself exports. `problem` says whether the
+    targets are classes of rows or masks.
     """
 
     name: str
@@ -105,6 +121,7 @@ class Task:
     release: Release | None = None
     local: tuple[str, ...] = ()
     preparation: Preparation | None = None
+    problem: Problem = "classes"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -124,6 +141,26 @@ class Task:
         steps = 1 if self.local_steps is None else self.local_steps
         if min(self.local_epochs, self.batch_size, steps) < 1 or self.learning_rate <= 0:
             raise ConfigError(f"task {self.name!r}: epochs, steps, batch and rate must be positive")
+        for rows in (self.train, self.holdout):
+            _expect_targets(self.name, self.problem, rows)
+
+
+def _expect_targets(name: str, problem: Problem, rows: Rows) -> None:
+    shape = tuple(rows.targets.shape)
+    wanted: tuple[int, ...] = (len(rows),)
+    if problem == "masks":
+        wanted += tuple(rows.inputs.shape[2:])
+        if len(wanted) != 3:
+            raise ConfigError(
+                f"task {name!r}: masks need images (rows, channels, height, width), "
+                f"not {tuple(rows.inputs.shape)}"
+            )
+    if shape != wanted:
+        other = "classes" if problem == "masks" else "masks"
+        raise ConfigError(
+            f"task {name!r} asks for {problem} and has targets of the shape {shape}, not {wanted}",
+            hint=f'problem = "{other}"' if len(shape) == 4 - len(wanted) else "",
+        )
 
 
 Factory: TypeAlias = Callable[[TaskConfig], Task]
@@ -134,14 +171,19 @@ def load_factory(spec: str, search: Path) -> Factory:
 
     Raises `ConfigError` naming the file and line where loading failed.
     """
+    return load_function(spec, search, setting="[task] factory")
+
+
+def load_function(spec: str, search: Path, *, setting: str) -> Callable[..., Any]:
+    """As `load_factory`, for whatever function; `setting` names in errors who asked for it."""
     name, colon, function = spec.partition(":")
     if not colon or not name or not function.isidentifier():
-        raise ConfigError(f"[task] factory = {spec!r} is not of the form module:function")
-    module = _load(name, search)
+        raise ConfigError(f"{setting} = {spec!r} is not of the form module:function")
+    module = _load(name, search, setting)
     factory = getattr(module, function, None)
     if not callable(factory):
         place = getattr(module, "__file__", name)
-        raise ConfigError(f"[task] factory = {spec!r}: {place} has no function {function!r}")
+        raise ConfigError(f"{setting} = {spec!r}: {place} has no function {function!r}")
     return factory  # type: ignore[no-any-return]
 
 
@@ -164,7 +206,7 @@ def _short(filename: str) -> str:
     return filename.rsplit("/", 1)[-1]
 
 
-def _load(name: str, search: Path) -> ModuleType:
+def _load(name: str, search: Path, setting: str) -> ModuleType:
     path = search.joinpath(*name.split(".")).with_suffix(".py")
     if str(search) not in sys.path:
         sys.path.insert(0, str(search))
@@ -182,6 +224,6 @@ def _load(name: str, search: Path) -> ModuleType:
         sys.modules.pop(name, None)
         place = where(fault, search)
         raise ConfigError(
-            f"[task] factory: cannot load {name!r}: {type(fault).__name__}: {fault} ({place})",
+            f"{setting}: cannot load {name!r}: {type(fault).__name__}: {fault} ({place})",
             hint=f"looked for {path} and for an installed module",
         ) from fault

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from konsil.knowledge.batches import batches, keys_of
 from konsil.knowledge.named import NamedTensors
+from konsil.knowledge.task import Scheduled
 from konsil.protocol.digest import tagged
 from konsil.protocol.errors import TaskError
 
@@ -65,7 +66,8 @@ def train(
             loss = descend(task, module, keys_of([seed_of(seed, "batches", node)], number))
         else:
             generator = torch.Generator().manual_seed(own_seed)
-            loss = task.fit(module, on_device(task.train, device), generator)
+            fit = task.fit.at(number) if isinstance(task.fit, Scheduled) else task.fit
+            loss = fit(module, on_device(task.train, device), generator)
     model = NamedTensors.of(module)
     if not math.isfinite(loss) or not model.finite():
         raise TaskError(
@@ -84,7 +86,6 @@ def descend(task: Task, module: nn.Module, key: Keys) -> float:
     device = str(next(module.parameters()).device)
     rows = on_device(task.train, device)
     criterion = task.loss or functional.cross_entropy
-    optimiser = torch.optim.SGD(module.parameters(), lr=task.learning_rate)
     plan = batches(
         key,
         np.array([len(rows)]),
@@ -95,7 +96,7 @@ def descend(task: Task, module: nn.Module, key: Keys) -> float:
     losses = []
     for numbers, counts in zip(plan.rows[0], plan.counts[0], strict=True):
         batch = torch.from_numpy(numbers[counts])
-        optimiser.zero_grad()
+        module.zero_grad()
         loss = criterion(module(rows.inputs[batch]), rows.targets[batch])
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
@@ -104,8 +105,19 @@ def descend(task: Task, module: nn.Module, key: Keys) -> float:
                 hint="lower the learning rate, or look for missing values in the inputs",
             )
         torch.autograd.backward(loss)
-        optimiser.step()
+        step(module, task.learning_rate)
     return math.fsum(losses) / len(losses)
+
+
+def step(module: nn.Module, rate: float) -> None:
+    """One step down the gradients that the parameters hold, as `torch.optim.SGD` takes it.
+
+    Making an optimiser of torch imports its compiler: more time and memory than a short round.
+    """
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad, alpha=-rate)
 
 
 def predict(module: nn.Module, inputs: Tensor, *, batch_size: int = 512) -> Tensor:

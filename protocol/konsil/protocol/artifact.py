@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from konsil.protocol import envelope as dsse
 from konsil.protocol import jcs
+from konsil.protocol.encoding import Format
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -71,7 +72,7 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     digest: HexField
     size: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
-    format: Literal["safetensors"]
+    format: Format
     chunk_bytes: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
     chunk_root: HexField
 
@@ -177,7 +178,7 @@ class _BareSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class _BarePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     digest: str
     size: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
-    format: Literal["safetensors"]
+    format: Format
     chunk_bytes: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
     chunk_root: str
 

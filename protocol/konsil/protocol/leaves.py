@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from konsil.protocol import cmp1
 from konsil.protocol.errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _END = re.compile(rb"\xa1t(?:[\xa3-\xbf]|\xd9[\x20\x21])[a-z._]+\xa2ts.{1,9}\xa1v\x01\Z", re.DOTALL)
 _LONGEST = 52
@@ -30,6 +34,21 @@ def hash_of(data: bytes | memoryview) -> bytes:
     last = found[0]
     front = sha256(b"\x02" + data[: -len(last)]).digest()
     return sha256(b"\x00%b%b" % (front, last)).digest()
+
+
+def hashes_of(items: Iterable[bytes]) -> list[bytes]:
+    """`hash_of` of each: a long log is hashed in runs, where every call tells."""
+    find, hasher = _END.search, sha256
+    found: list[bytes] = []
+    for data in items:
+        last = find(data[-_LONGEST:])
+        if last is None:
+            found.append(hasher(b"\x00" + data).digest())
+            continue
+        word = last[0]
+        front = hasher(b"\x02" + data[: -len(word)]).digest()
+        found.append(hasher(b"\x00" + front + word).digest())
+    return found
 
 
 def front_hash(entry: bytes) -> bytes:

@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """One gossiped announcement; GossipSub loses anything above 1 MiB without a word."""
     envelope_bytes: int = 64 * KIB
     """One signed envelope on the wire."""
+    knowledge_bytes: int = 128 * KIB
+    """One knowledge manifest; it travels in one message with an envelope and a proof."""
     proof_bytes: int = 16 * KIB
     """One tlog-proof with its checkpoint and cosignatures."""
     proof_hashes: int = 63

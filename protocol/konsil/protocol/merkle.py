@@ -35,7 +35,7 @@ def record_hash(data: bytes) -> bytes:
 
 def leaf_hashes(items: Iterable[bytes]) -> list[bytes]:
     """The hashes of many entries, in order."""
-    return [*map(leaves.hash_of, items)]
+    return leaves.hashes_of(items)
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

@@ -121,10 +121,14 @@ class Want(_Record, frozen=True, kw_only=True, tag="want"):
 
 
 class Offer(_Record, frozen=True, kw_only=True, tag="offer"):
-    """The signed envelope, the proof that it is logged, and how much would follow."""
+    """The signed envelope, the proof that it is logged, and how much would follow.
+
+    `knowledge` is the knowledge manifest that the envelope names; empty when it names none.
+    """
 
     envelope: bytes
     proof: bytes
+    knowledge: bytes
     size: Sequence
     chunks: Sequence
 
@@ -313,6 +317,7 @@ def _check_bounds(message: Record, size: int, limits: Limits) -> None:
         case Offer():
             _at_most(len(message.envelope), limits.envelope_bytes, "bytes of envelope")
             _at_most(len(message.proof), limits.proof_bytes, "bytes of proof")
+            _at_most(len(message.knowledge), limits.knowledge_bytes, "bytes of knowledge manifest")
             _at_most(message.size, limits.payload_bytes, "bytes of payload")
             _at_most(message.chunks, limits.chunks, "chunks")
         case Digests():

@@ -2,7 +2,7 @@
 
     Pull                                      Serve
     Want(env)                     →
-                                  ←           Offer(envelope, proof, size, chunks)
+                                  ←           Offer(envelope, proof, knowledge, size …)
                                               or Missing, or Busy
     Accept(first)                 →           once the caller has verified the envelope
                                   ←           Digests, page after page: all chunk digests
@@ -153,7 +153,11 @@ class Pull(Conversation[State, PullEvent]):
         self._offered = (offer.size, offer.chunks)
         return (
             OfferReceived(
-                envelope=offer.envelope, proof=offer.proof, size=offer.size, chunks=offer.chunks
+                envelope=offer.envelope,
+                proof=offer.proof,
+                knowledge=offer.knowledge,
+                size=offer.size,
+                chunks=offer.chunks,
             ),
         )
 
@@ -232,7 +236,9 @@ class Serve(Conversation[State, ServeEvent]):
         """The answer to `Wanted` when they should ask again in `retry_ms` milliseconds."""
         return self._send(Busy(retry_ms=retry_ms))
 
-    def offer(self, envelope: bytes, proof: bytes, *, size: int, chunk_bytes: int) -> bytes:
+    def offer(
+        self, envelope: bytes, proof: bytes, knowledge: bytes = b"", *, size: int, chunk_bytes: int
+    ) -> bytes:
         """The answer to `Wanted` when we hold the artifact; figures as in its manifest.
 
         Raises `LocalProtocolError` out of turn, on another envelope than the wanted one, and
@@ -241,7 +247,9 @@ class Serve(Conversation[State, ServeEvent]):
         if self._state is State.ASKING and sha256(envelope) != self._env:
             raise LocalProtocolError("this envelope is not the one that is wanted")
         count = chunk_count(size, chunk_bytes)
-        data = self._send(Offer(envelope=envelope, proof=proof, size=size, chunks=count))
+        data = self._send(
+            Offer(envelope=envelope, proof=proof, knowledge=knowledge, size=size, chunks=count)
+        )
         self._size, self._chunk_bytes, self._count = size, chunk_bytes, count
         return data
 

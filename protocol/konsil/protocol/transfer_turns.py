@@ -96,10 +96,14 @@ SERVE: Final[Table[State]] = {
 
 
 class OfferReceived(msgspec.Struct, frozen=True, kw_only=True):
-    """The artifact is there. Verify `envelope` and `proof`, then `accept` or `leave`."""
+    """The artifact is there. Verify `envelope` and `proof`, then `accept` or `leave`.
+
+    `knowledge` is for the caller to hold against the envelope, which names its digest or none.
+    """
 
     envelope: bytes
     proof: bytes
+    knowledge: bytes = b""
     size: int
     chunks: int
 

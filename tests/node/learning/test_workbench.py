@@ -131,6 +131,34 @@ def test_the_mix_follows_from_the_records_and_replays(bench, blobs, tmp_path):
     assert msgspec.msgpack.encode(again) == msgspec.msgpack.encode(mixed)
 
 
+def test_masks_go_the_same_way_as_classes(bench, blobs):
+    draw = torch.Generator().manual_seed(9)
+    inputs = torch.rand(20, 1, 6, 6, generator=draw)
+    inputs[:5] *= 0.4
+    targets = (inputs[:, 0] > 0.5).long()
+    names = [f"m{n}" for n in range(20)]
+    changes = {
+        "model": lambda: nn.Conv2d(1, 2, 3, padding=1),
+        "train": Rows(inputs[:12], targets[:12], names[:12]),
+        "holdout": Rows(inputs[12:], targets[12:], names[12:]),
+        "problem": "masks",
+        "metric": "dice",
+        "learning_rate": 0.5,
+        "local_epochs": 10,
+    }
+    me, peer = bench("me", **changes), bench("a", **changes)
+    assert (me.opened.rows, me.opened.class_rows) == (12, (12, 7))
+    base = me.opened.base
+    mine = me.train(Train(model=base, round=1)).out
+    theirs = peer.train(Train(model=base, round=1)).out
+    mixed = me.mix(question(base, mine, candidate(theirs, "a")))
+    assert set(mixed.after) == {"dice", "hausdorff95", "foreground", "true_foreground"}
+    (record,) = evidence_of(mixed)
+    assert record.g_e9 > 0
+    assert record.error_e9 > 0
+    assert len(pack.load(blobs.path(mixed.out))) == 2
+
+
 def test_distrust_silences_a_peer_and_changes_not_one_bit(bench, blobs, tmp_path):
     me, base, trained, arts, bad = hostile(bench, blobs, tmp_path)
     good = [candidate(arts[0], "a"), candidate(arts[1], "b")]

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from konsil.knowledge.evaluate import METRICS
 from konsil.node.learning import worker
 from konsil.node.learning.worker_messages import (
     Check,
@@ -151,7 +152,7 @@ def converse(child: Child, opening: Open, home: Path):
     )  # fmt: skip
     measured = child.ask(alone)
     assert isinstance(measured, Mixed)
-    assert set(measured.after) == {"auc", "balanced_accuracy", "accuracy", "log_loss", "ece"}
+    assert set(measured.after) == set(METRICS)
     same = (opened.base, opened.recipe, opened.code, opened.environment, opened.architecture)
     return opened, (*same, trained.out, trained.loss, measured)
 

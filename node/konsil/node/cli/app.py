@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from konsil.node.cli import artifact, audit, config, export, init, node, output
+from konsil.node.cli import artifact, audit, config, data, export, init, node, output
 from konsil.node.store.durable import DiskFullError, storage_error
 from konsil.protocol.errors import ConfigError, KonsilError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-GROUPS = ("artifact", "audit", "config", "node", "sim")
+GROUPS = ("artifact", "audit", "config", "data", "node", "sim")
 BUG = 70
 _ANYTHING: Mapping[str, object] = MappingProxyType(
     {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -50,6 +50,7 @@ def build_app() -> typer.Typer:
     app.add_typer(audit.app, name="audit", help="Verify ledgers and trace models, offline.")
     app.add_typer(artifact.app, name="artifact", help="Look at artifacts, take a model out.")
     app.add_typer(config.app, name="config", help="Check a configuration file.")
+    app.add_typer(data.app, name="data", help="List, fetch and verify known data sets.")
     for point in sorted(entry_points(group="konsil.commands"), key=lambda p: p.name):
         _join(app, point)
     return app

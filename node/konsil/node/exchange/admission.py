@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.protocol import checkpoint, envelope, proof
+from konsil.protocol import checkpoint, envelope, knowledge_manifest, proof
 from konsil.protocol import note as notes
 from konsil.protocol.artifact import Artifact, open_sealed
 from konsil.protocol.digest import sha256
@@ -57,6 +57,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     envelope: bytes
     proof: bytes
     published: Published
+    knowledge: bytes = b""
+    """The knowledge manifest that the artifact names; empty when it names none."""
 
 
 class Behind(Exception):
@@ -123,6 +125,24 @@ def admit(
     if reasons:
         raise Refusal("manifest", reasons, head.publisher)
     return Admitted(artifact=artifact, envelope=sealed, proof=proven, published=published)
+
+
+def with_knowledge(admitted: Admitted, knowledge: bytes, holder: str, limits: Limits) -> Admitted:
+    """The same with the knowledge manifest that came beside it.
+
+    Raises `Refusal`: `holder` answers for bytes that the artifact does not name, its publisher for
+    a manifest that breaks the rules.
+    """
+    artifact = admitted.artifact
+    named = b"" if artifact.knowledge is None else bytes.fromhex(artifact.knowledge)
+    if (sha256(knowledge) if knowledge else b"") != named:
+        raise Refusal("offer", ("knowledge",), holder)
+    if knowledge:
+        try:
+            knowledge_manifest.read(knowledge, limits=limits)
+        except RemoteError as error:
+            raise Refusal("manifest", ("knowledge",), artifact.publisher) from error
+    return msgspec.structs.replace(admitted, knowledge=knowledge)
 
 
 class _Unreadable(Exception):
@@ -216,4 +236,5 @@ def _same(artifact: Artifact, logged: ArtifactPublish, env: bytes) -> bool:
         and logged.size == artifact.payload.size
         and logged.kind == artifact.kind
         and logged.sequence == artifact.sequence
+        and (logged.knowledge and logged.knowledge.hex()) == artifact.knowledge
     )

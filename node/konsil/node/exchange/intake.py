@@ -75,6 +75,8 @@ class Intake:
             self._log.warning("spool.damaged", env=head.env.hex())
             await trio.Path(path).unlink(missing_ok=True)
             return
+        if admitted.knowledge:
+            await self._chronicle.put(admitted.knowledge)
         await self._log_receipt(admitted)
         held = Held(
             head=head_of(admitted.artifact, admitted.envelope),
@@ -82,6 +84,7 @@ class Intake:
             envelope=admitted.envelope,
             proof=admitted.proof,
             path=stored,
+            knowledge=admitted.knowledge,
             since_round=self._memory.round,
         )
         self._memory.received(held.head.art, held.head.publisher)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
-from konsil.node.exchange.admission import Admitted, Refusal
+from konsil.node.exchange.admission import Admitted, Refusal, with_knowledge
 from konsil.node.exchange.backoff import backoff
 from konsil.node.transports.transport import ARTIFACT_PROTOCOL, ByteStream, Transport
 from konsil.protocol.errors import (
@@ -269,6 +269,7 @@ class Pulls:
                 for event in machine.receive(data):
                     if isinstance(event, OfferReceived):
                         admitted = await self._admit(head, event.envelope, event.proof, holder)
+                        admitted = with_knowledge(admitted, event.knowledge, holder, self._limits)
                         first = spool.resume(admitted.artifact)
                         self._log.info("pull.begin", env=head.env.hex(), first=first)
                         await _send(stream, machine.accept(admitted.artifact, first=first))

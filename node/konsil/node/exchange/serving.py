@@ -118,7 +118,11 @@ class Serving:
             return machine.busy(RETRY_MS)
         payload = held.artifact.payload
         return machine.offer(
-            held.envelope, held.proof, size=payload.size, chunk_bytes=payload.chunk_bytes
+            held.envelope,
+            held.proof,
+            held.knowledge,
+            size=payload.size,
+            chunk_bytes=payload.chunk_bytes,
         )
 
     async def _deliver(self, machine: Serve, held: Held, stream: ByteStream) -> None:

@@ -1,8 +1,9 @@
 """Publishing: seal a manifest, log it, prove that it is logged, and only then show it.
 
 An artifact travels with the inclusion proof of its own publish entry, so nobody can hand one
-out and keep it out of the log. `prepare` makes everything up to the ledger entry; the caller
-appends that entry (together with what belongs to it); `issue` proves it and announces it.
+out and keep it out of the log, and with the knowledge manifest that entry and artifact name.
+`prepare` makes everything up to the ledger entry; the caller appends that entry (together with
+what belongs to it); `issue` proves it and announces it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from konsil.node.learning.knowledge import knowledge_of, written
 from konsil.node.learning.memory import KIND, Memory
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import chunks, envelope
@@ -47,6 +49,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     body: ArtifactPublish
     artifact: Artifact
     envelope: bytes
+    knowledge: bytes
     path: Path
     digests: tuple[bytes, ...]
 
@@ -86,6 +89,9 @@ class Press:
         size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
         parents = tuple(parent for parent in parents if parent != release)
         root = chunks.chunk_root(digests)
+        privacy = PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0)
+        known = written(knowledge_of(opened, privacy), self._limits.knowledge_bytes)
+        knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(
             kind=KIND,
             publisher=self._roster.me.node,
@@ -103,9 +109,9 @@ class Press:
                 chunk_root=root.hex(),
             ),
             coverage=_coverage(opened),
-            privacy=PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0),
+            privacy=privacy,
             charter=self._roster.charter.hex(),
-            knowledge=None,
+            knowledge=None if knowledge is None else knowledge.hex(),
         )
         sealed = envelope.pack(seal(artifact, self._chronicle.key("art")))
         body = ArtifactPublish(
@@ -115,12 +121,17 @@ class Press:
             size=size,
             env=await self._chronicle.put(sealed),
             derived_from=list(parents),
-            knowledge=None,
+            knowledge=knowledge,
             policy=None,
             sequence=artifact.sequence,
         )
         return Prepared(
-            body=body, artifact=artifact, envelope=sealed, path=path, digests=tuple(digests)
+            body=body,
+            artifact=artifact,
+            envelope=sealed,
+            knowledge=known or b"",
+            path=path,
+            digests=tuple(digests),
         )
 
     async def issue(self, prepared: Prepared, index: int, memory: Memory) -> Held:
@@ -133,6 +144,7 @@ class Press:
             envelope=prepared.envelope,
             proof=await self._chronicle.prove(index),
             path=prepared.path,
+            knowledge=prepared.knowledge,
             since_round=prepared.artifact.round,
             digests=prepared.digests,
         )

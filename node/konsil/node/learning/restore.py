@@ -61,11 +61,18 @@ def _held(
         artifact = read_statement(envelope.unpack(sealed, limits=limits).payload, limits=limits)
     except RemoteError:
         return None
+    knowledge = b""
+    if artifact.knowledge is not None:
+        named = bytes.fromhex(artifact.knowledge)
+        if not journal.blobs.has(named):
+            return None
+        knowledge = journal.blobs.get(named)
     return Held(
         head=head_of(artifact, sealed),
         artifact=artifact,
         envelope=sealed,
         proof=proof,
         path=blobs.path(body.art),
+        knowledge=knowledge,
         since_round=number,
     )

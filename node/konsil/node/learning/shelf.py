@@ -30,6 +30,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     """The tlog-proof of its publish entry."""
     path: Path
     """Its payload."""
+    knowledge: bytes = b""
+    """The knowledge manifest that the artifact names; empty when it names none."""
     since_round: int
     """Our own round in which we first held it."""
     digests: tuple[bytes, ...] = ()

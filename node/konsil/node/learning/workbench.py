@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from konsil.knowledge import pack, train
+from konsil.knowledge import losses, pack, train
 from konsil.knowledge.judge import Judge, local_names
 from konsil.knowledge.screen import screen
 from konsil.knowledge.task import Task, TaskConfig, load_factory
@@ -147,8 +147,10 @@ def choose_device(wanted: str) -> str:
 
 
 def _class_rows(task: Task) -> tuple[int, ...]:
-    counts = torch.bincount(task.train.targets.cpu(), minlength=len(task.classes))
-    return tuple(int(count) for count in counts)
+    """Training rows of each class; for masks, the images that have pixels of it."""
+    targets = task.train.targets.cpu()
+    of = losses.mask_members if task.problem == "masks" else losses.members
+    return tuple(int(count) for count in of(targets, len(task.classes)).sum(0))
 
 
 def _scratch_folder(spool: Path) -> Path:

@@ -1,0 +1,105 @@
+"""Tasks: learning what is in an image, or where in it, as a hospital's task.
+
+`classify` and `segment` are task factories, ``konsil.knowledge.imaging.tasks:classify``; their
+options are the fields of `ImagingOptions`. Images stay as they are, from 0 to 1: networks
+normalise inside, so no hospital needs another's means. All start from the same weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from konsil.knowledge.data.images import as_rows
+from konsil.knowledge.imaging.fitting import Fitting
+from konsil.knowledge.imaging.networks import network
+from konsil.knowledge.imaging.options import ImagingOptions, read_options
+from konsil.knowledge.imaging.sources import held_back, source
+from konsil.knowledge.task import Rows, Task, TaskConfig
+from konsil.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from konsil.knowledge.data.images import Images
+
+
+def classify(config: TaskConfig) -> Task:
+    """One class an image. Raises `ConfigError` naming the option, or the file."""
+    return _task(config, masks=False)
+
+
+def segment(config: TaskConfig) -> Task:
+    """One class a pixel. Raises `ConfigError` naming the option, or the file."""
+    return _task(config, masks=True)
+
+
+def common_test(config: TaskConfig, *, masks: bool) -> Rows:
+    """This hospital's images on which nobody trains.
+
+    Raises `ConfigError` where option `test` leaves none.
+    """
+    test = source(config, read_options(config), masks=masks).test
+    if len(test) == 0:
+        raise ConfigError("[task.options] test: no patients are set aside", hint="set test = 0.3")
+    return as_rows(test)
+
+
+def _task(config: TaskConfig, *, masks: bool) -> Task:
+    options = read_options(config)
+    model = options.model or ("unet" if masks else "cnn")
+    found = source(config, options, masks=masks)
+    keep, back = held_back(found.own, options.holdout, config.seed, found.site)
+    if len(keep) == 0 or len(back) == 0:
+        raise ConfigError(f"[task.options] site {found.site}: {len(found.own)} images are too few")
+    return Task(
+        name=options.name or f"imaging/{_short(options.dataset)}/{model}",
+        classes=found.own.classes,
+        model=_network(config, options, model, found.own, masks=masks),
+        train=as_rows(found.own.take(keep)),
+        holdout=as_rows(found.own.take(back)),
+        metric="dice" if masks else "auc",
+        local_epochs=options.local_epochs,
+        local_steps=options.local_steps or None,
+        batch_size=options.batch,
+        learning_rate=options.lr,
+        fit=fitting(options, len(found.own.classes)),
+        problem="masks" if masks else "classes",
+    )
+
+
+def fitting(options: ImagingOptions, classes: int) -> Fitting:
+    """How these options train."""
+    return Fitting(
+        classes=classes,
+        rate=options.lr,
+        batch=options.batch,
+        epochs=options.local_epochs,
+        steps=options.local_steps or None,
+        optimiser=options.optimiser,
+        momentum=options.momentum,
+        augmentation=options.augmentation,
+        plan=options.plan,
+        weighted=options.weighted,
+        dice=options.dice,
+    )
+
+
+def _network(
+    config: TaskConfig, options: ImagingOptions, model: str, images: Images, *, masks: bool
+) -> Callable[[], nn.Module]:
+    channels, _, _ = images.shape
+    return network(
+        model,
+        channels=channels,
+        classes=len(images.classes),
+        masks=masks,
+        search=config.home,
+        settings=options.model_options,
+    )
+
+
+def _short(dataset: str) -> str:
+    return Path(dataset.rpartition(":")[2]).stem or "own"

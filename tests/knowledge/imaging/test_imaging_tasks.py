@@ -1,0 +1,161 @@
+"""Imaging tasks: options to hospital, for every kind of data that needs no download or has it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from konsil.knowledge import train
+from konsil.knowledge.data import xray
+from konsil.knowledge.imaging.tasks import classify, common_test, segment
+from konsil.knowledge.judge import Judge
+from konsil.knowledge.task import TaskConfig, load_factory
+from konsil.protocol.errors import ConfigError
+
+SMALL = {"size": 32, "local_steps": 2, "batch": 4, "site": 3}
+
+
+@pytest.fixture
+def real_data(data_folder, monkeypatch):
+    monkeypatch.setenv("KONSIL_DATA", str(data_folder))
+
+
+def config(home, name="a", **options) -> TaskConfig:
+    return TaskConfig(home, name, 1, options)
+
+
+@pytest.mark.parametrize(("modality", "channels"), [("skin", 3), ("ct", 1), ("mri", 4)])
+def test_lesions_are_classified_and_segmented_in_every_modality(modality, channels, tmp_path):
+    kinds = classify(config(tmp_path, modality=modality, **SMALL))
+    masks = segment(config(tmp_path, modality=modality, **SMALL))
+    assert kinds.classes == ("smooth", "irregular")
+    assert masks.classes == ("background", "lesion")
+    assert (kinds.problem, masks.problem) == ("classes", "masks")
+    for task in (kinds, masks):
+        assert task.train.inputs.shape[1:] == (channels, 32, 32)
+        start = train.initial_model(task, 1)
+        done = train.train(task, start, seed=1, node="a", number=1)
+        gain, error = Judge(task, "cpu").gain(start, done.model)
+        assert np.isfinite([done.loss, gain, error]).all()
+    assert set(kinds.train.patients).isdisjoint(
+        common_test(config(tmp_path, modality=modality, **SMALL), masks=False).patients
+    )
+
+
+def test_hospitals_differ_and_the_split_seed_is_its_own(tmp_path):
+    small = {key: SMALL[key] for key in ("size",)}
+    one = segment(config(tmp_path, site=3, **small))
+    other = segment(config(tmp_path, site=2, **small))
+    assert set(one.train.patients).isdisjoint(other.train.patients)
+    assert one.name == other.name == "imaging/lesions/unet"
+    again = segment(TaskConfig(tmp_path, "a", 1, {"site": 3, **small}))
+    assert torch.equal(one.train.inputs, again.train.inputs)
+    moved = segment(config(tmp_path, site=3, split_seed=5, **small))
+    assert not torch.equal(one.train.inputs[:5], moved.train.inputs[:5])
+
+
+def test_options_reach_the_fitting(tmp_path):
+    options = {
+        "augmentation": {"flip": True, "shift": 2},
+        "plan": {"kind": "cosine", "rounds": 9},
+        "optimiser": "adam", "lr": 0.01, "weighted": True, "dice": 0.5, "model": "unet:4-8",
+    }  # fmt: skip
+    task = segment(config(tmp_path, **SMALL, **options))
+    fit = dataclasses.asdict(task.fit)
+    assert (fit["optimiser"], fit["rate"], fit["steps"], fit["batch"]) == ("adam", 0.01, 2, 4)
+    assert (fit["weighted"], fit["dice"]) == (True, 0.5)
+    assert (task.fit.augmentation.shift, task.fit.plan.rounds) == (2, 9)
+    assert task.name == "imaging/lesions/unet:4-8"
+    whole = segment(config(tmp_path, **SMALL | {"local_steps": 0, "local_epochs": 3}))
+    assert (whole.fit.steps, whole.fit.epochs, whole.local_steps) == (None, 3, None)
+
+
+def test_the_factories_are_found_by_name(tmp_path):
+    for factory in (classify, segment):
+        spec = f"konsil.knowledge.imaging.tasks:{factory.__name__}"
+        assert load_factory(spec, tmp_path) is factory
+
+
+def arrays(path, masks: bool, sites=("bern", "graz")):
+    random = np.random.default_rng(1)
+    count = 12 * len(sites)
+    images = random.random((count, 3, 10, 12))
+    labels = np.arange(count) % 2
+    if masks:
+        labels = (images[:, 0] > 0.6).astype(np.int64)
+    np.savez(path, x=images, y=labels, site=np.repeat(sites, 12))
+
+
+def test_own_arrays_with_sites(tmp_path):
+    arrays(tmp_path / "own.npz", masks=True)
+    options = {"dataset": "own.npz", "classes": ["ground", "spot"], "model": "unet:4-8"}
+    task = segment(config(tmp_path, "bern", **options))
+    assert len(task.train) + len(task.holdout) == 12
+    assert task.name == "imaging/own/unet:4-8"
+    assert task.train.targets.shape[1:] == (10, 12)
+    graz = segment(config(tmp_path, "bern", site="graz", test=0.25, **options))
+    assert len(graz.train) + len(graz.holdout) == 9
+    with pytest.raises(ConfigError, match=r"'ulm'.* is no hospital"):
+        segment(config(tmp_path, "ulm", **options))
+    with pytest.raises(ConfigError, match="does not have one class an image"):
+        classify(config(tmp_path, "bern", **options | {"model": "cnn"}))
+    with pytest.raises(ConfigError, match="no patients are set aside"):
+        common_test(config(tmp_path, "bern", **options), masks=True)
+
+
+def test_an_own_folder_of_classes(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    random = np.random.default_rng(2)
+    for name in ("ill", "well"):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for number in range(6):
+            pixels = random.integers(0, 255, (20, 20), dtype=np.uint8)
+            image.fromarray(pixels).save(folder / f"{name}{number}.png")
+    options = {"dataset": "folder:pictures", "shape": [12, 12], "model": "cnn:4"}
+    task = classify(config(tmp_path, **options))
+    assert task.classes == ("ill", "well")
+    assert task.train.inputs.shape[1:] == (1, 12, 12)
+    assert task.name == "imaging/pictures/cnn:4"
+
+
+@pytest.mark.usefixtures("real_data")
+def test_nuclei(tmp_path):
+    options = {"dataset": "nuclei", "site": "stain_white_320x256"}
+    task = segment(config(tmp_path, **options))
+    test = common_test(config(tmp_path, **options), masks=True)
+    assert task.train.inputs.shape[1:] == (3, 96, 96)
+    everybody = {*task.train.patients, *task.holdout.patients, *test.patients}
+    assert len(everybody) == len(task.train) + len(task.holdout) + len(test) == 14
+    with pytest.raises(ConfigError, match="nuclei has masks and no classes"):
+        classify(config(tmp_path, **options))
+
+
+@pytest.mark.usefixtures("real_data")
+def test_x_rays(tmp_path):
+    task = classify(config(tmp_path, dataset="pneumoniamnist", site=3, model="cnn:4-8"))
+    assert len(task.train) + len(task.holdout) == xray.HOSPITALS[3].images
+    assert task.classes == ("normal", "pneumonia")
+    with pytest.raises(ConfigError, match="pneumoniamnist has no masks"):
+        segment(config(tmp_path, dataset="pneumoniamnist", site=3))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dataset": "moon"}, "dataset = 'moon' is not known"),
+        ({"dataset": "own.npz"}, "does not name its classes"),
+        ({"dataset": "dicom:scans"}, "salt: .*dicom.salt"),
+        ({"mode": "x"}, "unknown field `mode`"),
+        ({"augmentation": {"mirror": True}}, "unknown field `mirror`"),
+        ({"batch": 0}, "batch"),
+        ({"site": "nowhere"}, "'nowhere'.* is no hospital of lesions"),
+        ({"site": 9}, "site = 9"),
+    ],
+)
+def test_a_wrong_option_is_named(options, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        segment(config(tmp_path, **options))
