@@ -218,8 +218,8 @@ def walk(
         # Where it lay; of a tail that a running node has just moved only the index is sure.
         one = again.get(index)
         file = layout.folder if one is None else one.file
-        offset = None if one is None else one.offset
-        findings.add("entry.salt", file, "a salt used before", offset=offset, index=index)
+        at = None if one is None else one.offset
+        findings.add("entry.salt", file, "a salt used before", offset=at, index=index)
     # Without its first entry a log has no genesis entry; what took it away is a finding already.
     known = 0 in found.lost[:1] and any(one.exit_code == TAMPERED for one in findings.found)
     if found.author is None and not known:
