@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from konsil.knowledge import mixing
-from konsil.knowledge.judge import trial_model
 from konsil.knowledge.pack import load, to_bytes
 from konsil.knowledge.vectors.vector import applied, between
+from konsil.node.learning.kinds.parameters import Parameters
 from konsil.protocol import tensors
 from konsil.trust.fixed import UNIT_E9
 
@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from konsil.trust.integrate import Coefficient
 
 
-class Vectors:
-    """See `Kind`. The point of a model are its tensors that are mixed."""
+class Vectors(Parameters):
+    """See `Kind`. As models are, but for the payload."""
 
     def __init__(self, blobs: BlobStore, base: Digest, not_mixed: tuple[str, ...]) -> None:
-        self.about = base
-        self.not_mixed = not_mixed
-        self._blobs = blobs
+        super().__init__(blobs, base, not_mixed)
         self._base = load(blobs.path(base))
         nothing = to_bytes(self.payload(self._base))
         self.form = tensors.architecture(tensors.read_table(nothing, len(nothing)))
@@ -41,29 +39,14 @@ class Vectors:
         """See `Kind`."""
         return between(release, self._base, self.not_mixed)
 
-    def own(self, model: NamedTensors) -> NamedTensors:
-        """See `Kind`."""
-        return model.select([name for name in model if name not in self.not_mixed])
-
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
         """See `Kind`. Raises `ManifestRefused` where the sum with the base is not finite."""
         del beside  # a vector speaks of every tensor that is mixed
         return self.own(applied(self._base, load(self._blobs.path(candidate.art))))
 
-    def trial(
-        self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
-    ) -> NamedTensors:
-        """See `Kind`."""
-        return trial_model(before, received, reach, rho)
-
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`. The replayable kernel writes it."""
         del request
-        own, *others = parts
-        path = self._blobs.path
-        models = (
-            mixing.Part(path(own.art), own.w_e9),
-            mixing.Part(path(self.about), UNIT_E9 - own.w_e9),
-        )
-        vectors = [mixing.Part(path(part.art), part.w_e9) for part in others]
-        return mixing.mix(models, out, vectors=vectors, not_mixed=self.not_mixed)
+        own, *others = self._sources(parts)
+        base = mixing.Part(self._blobs.path(self.about), UNIT_E9 - own.w_e9)
+        return mixing.mix((own, base), out, vectors=others, not_mixed=self.not_mixed)
