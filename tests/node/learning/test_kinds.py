@@ -151,6 +151,23 @@ def test_a_vector_holds_what_training_changed_and_no_statistics(bench, blobs):
     )
 
 
+@pytest.mark.parametrize("size", [3.4e38, 1e30])
+def test_a_vector_beyond_all_numbers_costs_its_own_weight_and_not_the_round(
+    bench, blobs, tmp_path, size
+):
+    me = bench("me", "data_vector")
+    base = me.opened.base
+    far = pack.load(blobs.path(base)).map(lambda tensor: torch.full_like(tensor, size))
+    assert not (far + far).finite() or size < 1e38
+    honest = bench("a", "data_vector").train(Train(model=base, round=1)).release
+    trained = me.train(Train(model=base, round=1)).out
+    asked_for = [candidate(honest, "a"), candidate(put(blobs, far, tmp_path), "x")]
+    mixed = me.mix(asked("data_vector", base, trained, *asked_for))
+    weights = {record.node: record.w_e9 for record in evidence_of(mixed)}
+    assert weights["x"] == 0 < weights["a"]
+    assert pack.load(blobs.path(mixed.out)).finite()
+
+
 @pytest.mark.parametrize("kind", TAUGHT)
 def test_unlike_models_teach_each_other_and_a_liar_loses_its_voice(bench, blobs, tmp_path, kind):
     own = toy(sum(map(ord, "me"))).train
@@ -202,6 +219,18 @@ def test_what_a_teacher_has_not_seen_it_does_not_teach(bench, blobs, tmp_path):
     assert evidence_of(blind)[0].d_e9 < 1_000
     seen = me.mix(asked("logits", before, trained, candidate(art, "x")))
     assert evidence_of(seen)[0].d_e9 > UNIT_E9
+
+
+def test_however_sure_a_teacher_is_it_says_no_more_than_the_bound(bench, blobs, tmp_path):
+    me = bench("me", "logits")
+    before, trained = me.opened.base, me.train(Train(model=me.opened.base, round=1)).out
+    taught = []
+    for sure in (40.0, 65504.0):
+        sheet = NamedTensors({LOGITS: torch.tensor([[-sure, 0.0]]).repeat(64, 1).half()})
+        art = put(blobs, sheet, tmp_path)
+        taught.append(me.mix(asked("logits", before, trained, candidate(art, "x"))))
+    assert taught[0].parts[1].w_e9 == taught[1].parts[1].w_e9 > 0
+    assert taught[0].out == taught[1].out
 
 
 @pytest.mark.parametrize("kind", TAUGHT)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 POINT = "answers"
 EPOCHS = 2
 """Passes over the question, in a trial and when taking in."""
+SUREST = 8.0
+"""No answer gives a class less than exp(−8): logits are averaged, so one without a bound would
+outweigh all others whatever its weight."""
 
 
 class Answers:
@@ -74,13 +77,13 @@ class Answers:
 
     def own(self, model: NamedTensors) -> NamedTensors:
         """See `Kind`."""
-        return _point(torch.softmax(logits(self.payload(model)), dim=1))
+        return NamedTensors({POINT: _bounded(self.payload(model)).exp()})
 
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
         """See `Kind`."""
-        sheet = logits(load(self._blobs.path(candidate.art)))
+        sheet = _bounded(load(self._blobs.path(candidate.art)))
         spoken = speaking([1.0], [candidate.classes], self._task.classes)
-        return _point(consensus([sheet], spoken, beside[POINT].clamp(min=1e-12).log()))
+        return NamedTensors({POINT: consensus([sheet], spoken, beside[POINT].log())})
 
     def trial(
         self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
@@ -96,10 +99,10 @@ class Answers:
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`."""
         trained = load(self._blobs.path(request.trained))
-        own = logits(self.payload(trained))
+        own = _bounded(self.payload(trained))
         seen = {(one.art, one.node): one.classes for one in request.candidates}
         others = parts[1:]
-        sheets = [own, *(logits(load(self._blobs.path(part.art))) for part in others)]
+        sheets = [own, *(_bounded(load(self._blobs.path(part.art))) for part in others)]
         weights = speaking(
             [part.w_e9 for part in parts],
             [self._task.classes, *(seen[part.art, part.node] for part in others)],
@@ -123,5 +126,6 @@ class Answers:
         ).model  # fmt: skip
 
 
-def _point(probabilities: Tensor) -> NamedTensors:
-    return NamedTensors({POINT: probabilities})
+def _bounded(sheet: NamedTensors) -> Tensor:
+    """The logarithms of a sheet's probabilities, none below −`SUREST`."""
+    return torch.log_softmax(logits(sheet), dim=1).clamp(min=-SUREST)

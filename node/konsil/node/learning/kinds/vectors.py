@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch import nan_to_num, zeros_like
+
 from konsil.knowledge import mixing
+from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.pack import load, to_bytes
-from konsil.knowledge.vectors.vector import applied, between
+from konsil.knowledge.vectors.vector import between
 from konsil.node.learning.kinds.parameters import Parameters
 from konsil.protocol import tensors
 from konsil.trust.fixed import UNIT_E9
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from konsil.knowledge.named import NamedTensors
     from konsil.node.learning.worker_messages import Candidate, Mix
     from konsil.node.store.blobs import BlobStore
     from konsil.protocol.digest import Digest
@@ -40,9 +42,15 @@ class Vectors(Parameters):
         return between(release, self._base, self.not_mixed)
 
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
-        """See `Kind`. Raises `ManifestRefused` where the sum with the base is not finite."""
+        """See `Kind`. A sum with the base that overflows is as far away as a number can be, so
+        that a hostile vector costs its own weight and not the round."""
         del beside  # a vector speaks of every tensor that is mixed
-        return self.own(applied(self._base, load(self._blobs.path(candidate.art))))
+        model = self._base + self._whole(load(self._blobs.path(candidate.art)))
+        return self.own(model.map(nan_to_num))
+
+    def _whole(self, vector: NamedTensors) -> NamedTensors:
+        """The vector with nothing for the tensors that it lacks."""
+        return NamedTensors({n: vector.get(n, zeros_like(t)) for n, t in self._base.items()})
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`. The replayable kernel writes it."""
