@@ -53,7 +53,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 CONDUCT, INCOMPLETE, TAMPERED = 1, 4, 3
 EXITS = {
     CONDUCT: "entry.time publish.revoked publish.sequence receive.revoked integrate.unlogged "
-    "lineage.gap lineage.reused lineage.claim others.time",
+    "integrate.rule lineage.gap lineage.reused lineage.claim others.time",
     INCOMPLETE: "tail.torn bundle.missing tile.missing blob.missing entry.pruned entry.lost "
     "peers.unknown cosigned.unknown integrate.unreplayed",
     TAMPERED: "layout.stray layout.missing layout.oversize tail.corrupt bundle.corrupt "
@@ -1926,7 +1926,8 @@ class Claims:
     def __init__(self, home: Home, authors: dict[str, Author], payloads: dict[bytes, Path]) -> None:
         self.home, self.authors, self.payloads = home, authors, payloads
         self.newest: dict[str, int] = {}
-        self.received: set[tuple[bytes, str]] = set()
+        self.received: dict[tuple[bytes, str], str | None] = {}
+        self.began: bytes | None = None
         self.unlearned = [
             at for at, word in home.redacted.items() if word["kind"] == "unlearn.done"
         ]
@@ -1950,6 +1951,7 @@ class Claims:
                 self.explain(index, entry.body["base"])
                 self.make(index, entry.body["out"], [entry.body["base"]])
             elif entry.type == "model.base":
+                self.began = self.began or entry.body["model"]
                 self.make(index, entry.body["model"], [])
             elif entry.type == "unlearn.done":
                 self.explain(index, entry.body["old"])
@@ -2039,7 +2041,8 @@ class Claims:
     def receive(self, index: int, entry: Entry, env: bytes | None, proof: bytes | None) -> None:
         """What was received was signed and published by whom the entry names."""
         home, body = self.home, entry.body
-        self.received.add((body["art"], body["publisher"]))
+        what = (body["art"], body["publisher"])
+        self.received[what] = None
         author = self.authors.get(body["publisher"])
         if author is None:
             home.unchecked += 1
@@ -2049,6 +2052,7 @@ class Claims:
                 manifest = open_envelope(env, author.art_key(body["index"]))
                 if manifest["publisher"] != author.node:
                     raise Refused(f"the envelope is of {manifest['publisher']}")
+                self.received[what] = manifest["kind"]
                 if manifest["payload"]["digest"] != body["art"].hex():
                     raise Refused("the envelope is of another payload")
                 self.number(index, manifest, body["env"])
@@ -2083,16 +2087,22 @@ class Claims:
                 self.explain(index, art)
             elif (art, node) not in self.received:
                 home.note("integrate.unlogged", index, f"{art.hex()} of {node} was never received")
+            elif (kind := self.received[art, node]) and body["rule"] not in rules_for(kind, body):
+                text = f"the rule {body['rule']} took in what {node} gave as {kind}"
+                home.note("integrate.rule", index, text)
         self.make(index, body["out"], [art for art, _ in pairs])
-        if not replay:
+        if not replay or body["rule"] in ("evidence-logits/1", "evidence-labels/1"):
             return
-        if not all(art in self.payloads for art, _ in pairs):
+        vectors = body["rule"] == "evidence-vectors/1" and len(pairs) > 1
+        needed = [art for art, _ in pairs] + [self.began or b""] * vectors
+        if not all(art in self.payloads for art in needed):
             home.unproven.append(index)
             return
         try:
             if total != UNIT_E9:
                 raise Refused("weights that do not sum to one give nothing")
-            digest, portable = mixed(body, self.payloads)
+            under = self.began if vectors else None
+            digest, portable = mixed(body, self.payloads, under)
             if digest != body["out"] and portable:
                 raise Refused(f"the parts do not give {body['out'].hex()}")
             home.replayed += digest == body["out"]
@@ -2217,19 +2227,43 @@ def brain(value: float) -> int:
     return bits + 0x7FFF + (bits >> 16 & 1) >> 16
 
 
-def mixed(body: Body, payloads: dict[bytes, Path]) -> tuple[bytes, bool]:
-    """The digest of the payload that the parts give; false where the bits of a NaN are in it."""
+def rules_for(kind: str, body: Body) -> list[str]:
+    """The rules by which artifacts of a kind may be taken in; the body's own if any other may."""
+    special = {
+        "data_vector": "evidence-vectors/1",
+        "logits": "evidence-logits/1",
+        "weak_labels": "evidence-labels/1",
+    }
+    if kind == "parameters":
+        return [body["rule"]] * (body["rule"] not in special.values())
+    return [special[kind]] if kind in special else []
+
+
+def mixed(body: Body, payloads: dict[bytes, Path], under: bytes | None) -> tuple[bytes, bool]:
+    """The digest of the payload that the parts give; false where the bits of a NaN are in it.
+
+    With a base `under` them, all parts but the first are differences from it.
+    """
     paths = [payloads[part["art"]] for part in body["parts"]]
+    weights = [part["w_e9"] for part in body["parts"]]
+    if under is not None:
+        paths.insert(1, payloads[under])
+        weights.insert(1, UNIT_E9 - weights[0])
     tables = [read_tensors(path) for path in paths]
     begin, tensors = tables[0]
-    alike = {name: (one.dtype, one.shape) for name, one in tensors.items()}
-    for _, table in tables[1:]:
-        if {name: (one.dtype, one.shape) for name, one in table.items()} != alike:
-            raise Refused("the parts do not have the same tensors")
     if not set(body["not_mixed"]) <= tensors.keys():
         raise Refused("a tensor that is not mixed does not exist")
+    alike = {name: (one.dtype, one.shape) for name, one in tensors.items()}
+    summed = {
+        name: one
+        for name, one in alike.items()
+        if one[0] in FLOATING and name not in body["not_mixed"]
+    }
+    for place, (_, table) in enumerate(tables):
+        wanted = alike if under is None or place < 2 else summed
+        if {name: (one.dtype, one.shape) for name, one in table.items()} != wanted:
+            raise Refused("the parts do not have the tensors that they must have")
     sources = [(path, start, table) for path, (start, table) in zip(paths, tables, strict=True)]
-    weights = [part["w_e9"] for part in body["parts"]]
     with paths[0].open("rb") as file:
         digest = hashlib.sha256(file.read(begin))
     portable = True

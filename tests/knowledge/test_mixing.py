@@ -225,3 +225,42 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
     grown, has_torch = answer.stdout.split()
     assert int(grown) < 3 * 24_000, "kilobytes resident: more than three models"
     assert has_torch == "False"
+
+
+def test_vectors_count_as_the_models_that_they_make_of_the_base(tmp_path):
+    base, own, step = ramp(5000, 1), ramp(5000, 2), ramp(5000, 3) / np.float32(1024)
+    counter = np.array([7], dtype="<i8")
+    parts = [
+        Part(store(tmp_path / "own", w=own, steps=counter), 700_000_000),
+        Part(store(tmp_path / "base", w=base, steps=counter), 300_000_000),
+    ]
+    vector = Part(store(tmp_path / "vector", w=step), 300_000_000)
+    mix(parts, tmp_path / "out", vectors=[vector])
+    exact = 0.7 * own.astype(float) + 0.3 * (base.astype(float) + step.astype(float))
+    assert np.abs(values(tmp_path / "out")[:5000] - exact).max() < 1e-6
+    silent = mix(parts, None, vectors=[Part(vector.path, 0)])
+    assert silent == mix(parts, None)
+    assert silent != mix(parts, None, vectors=[vector])
+
+
+@pytest.mark.parametrize("odd", ["longer", "other", "whole"])
+def test_a_vector_that_is_no_difference_of_these_models_is_refused(tmp_path, odd):
+    counter = np.array([7], dtype="<i8")
+    own = Part(store(tmp_path / "own", w=ramp(8, 1), steps=counter), UNIT_E9)
+    held = {
+        "longer": {"w": ramp(9, 2)},
+        "other": {"v": ramp(8, 2)},
+        "whole": {"w": ramp(8, 2), "steps": counter},
+    }
+    vector = Part(store(tmp_path / "vector", **held[odd]), 1)
+    with pytest.raises(ManifestRefused, match="no difference of two models"):
+        mix([own], None, vectors=[vector])
+
+
+def test_what_is_not_mixed_is_not_in_a_vector(tmp_path):
+    own = Part(store(tmp_path / "own", w=ramp(8, 1), running=ramp(8, 4)), UNIT_E9)
+    vector = Part(store(tmp_path / "vector", w=ramp(8, 2)), 5_000_000)
+    mix([own], tmp_path / "out", vectors=[vector], not_mixed=["running"])
+    with pytest.raises(ManifestRefused, match="no difference"):
+        mix([own], None, vectors=[vector])
+    assert (values(tmp_path / "out")[8:] == ramp(8, 4)).all()

@@ -67,7 +67,8 @@ class ScriptedTrainer:
             task="scripted/1",
             classes=("no", "yes"),
             base=base,
-            architecture=tensors.architecture(table),
+            about=base,
+            form=tensors.architecture(table),
             rows=42,
             class_rows=(20, 22),
             data=sha256(b"data" + self.name.encode()),
@@ -86,7 +87,7 @@ class ScriptedTrainer:
                 release = self.blobs.put(payload(self.releases))
             return Trained(out=out, release=release, loss=0.0)
         if isinstance(request, Check):
-            return Checked(reasons=screen(Path(request.path), request.architecture))
+            return Checked(reasons=screen(Path(request.path), request.form))
         assert isinstance(request, Mix)
         return self.mix(request)
 

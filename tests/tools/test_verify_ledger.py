@@ -607,6 +607,23 @@ def test_mixes_that_give_something_else(mixing, changes):
     assert agreed([bern.home, graz.home], replay=True) == (3, {"integrate.replay"})
 
 
+@pytest.mark.parametrize("rule", ["evidence-logits/1", "evidence-labels/1"])
+def test_a_sum_of_models_that_calls_itself_a_lesson(mixing, rule):
+    bern, graz, sent = mixing
+    bern.mix([sent], out=sha256(b"whatever"), rule=rule)
+    bern.close()
+    graz.close()
+    assert agreed([bern.home, graz.home], replay=True) == (1, {"integrate.rule"})
+
+
+def test_a_sum_of_models_that_calls_itself_one_of_vectors(mixing):
+    bern, graz, sent = mixing
+    bern.mix([sent], rule="evidence-vectors/1")
+    bern.close()
+    graz.close()
+    assert agreed([bern.home, graz.home])[1] == {"integrate.rule"}
+
+
 def test_a_mix_with_other_weights_is_found_by_replay(mixing):
     bern, graz, sent = mixing
     parts = [

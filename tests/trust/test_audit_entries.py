@@ -20,6 +20,7 @@ from konsil.protocol import artifact, cmp1, entries, envelope, records
 from konsil.protocol.digest import sha256
 from konsil.protocol.learning_bodies import ModelBase, Part, TrustUpdate
 from konsil.trust.audit import verify_home
+from konsil.trust.integrate import TAUGHT, VECTORS
 from konsil.trust.report import CODES
 from konsil.trust.score import Score
 
@@ -270,6 +271,17 @@ def test_a_mix_that_cannot_be_computed_is_found(mixing):
     bern, _, sent = mixing
     bern.mix([sent], not_mixed=["no.such.tensor"])
     assert codes(audit_of(bern, replay=True)) == {"integrate.replay"}
+
+
+@pytest.mark.parametrize("rule", [*sorted(TAUGHT), VECTORS])
+def test_a_sum_of_models_that_calls_itself_a_lesson_is_found(mixing, rule):
+    bern, graz, sent = mixing
+    body = bern.mix([sent], out=sha256(b"whatever"), rule=rule)
+    found = audit_of(bern)
+    assert codes(found) == {"integrate.rule"}
+    assert found.exit_code() == 1
+    assert f"the rule {rule} for what {graz.node} gave as another kind" in str(found.lines())
+    assert body.rule == rule
 
 
 def test_a_part_that_was_never_received_is_found(mixing):

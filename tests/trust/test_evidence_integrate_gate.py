@@ -281,6 +281,26 @@ def test_coefficients_sum_exactly_and_skip_the_refused():
         integrate.coefficients(b"t" * 32, "me", [record(metropolis_e9=UNIT_E9)] * 2)
 
 
+@given(
+    st.integers(0, CEILING_E9),
+    st.dictionaries(st.sampled_from(integrate.STEPS_E9), st.integers(0, CEILING_E9)),
+)
+def test_a_student_is_kept_only_if_it_is_better(before, losses):
+    step = integrate.choose_better(before, lambda at: losses.get(at, CEILING_E9))
+    better = [at for at in integrate.STEPS_E9[:-1] if losses.get(at, CEILING_E9) < before]
+    assert step == max(better, default=0)
+
+
+def test_a_rule_belongs_to_a_kind():
+    for kind, rule in integrate.RULES.items():
+        fitting = [other for other in integrate.RULES.values() if integrate.fits(other, kind)]
+        assert fitting == [rule]
+        assert integrate.fits(rule, None)
+    assert integrate.fits("another/1", "parameters")
+    assert not integrate.fits("another/1", "logits")
+    assert not integrate.fits(integrate.RULE, "prototypes")
+
+
 def test_the_step_is_halved_until_the_loss_is_tolerable():
     tried = []
 

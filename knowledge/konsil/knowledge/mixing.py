@@ -85,10 +85,14 @@ def mix(
     parts: Sequence[Part],
     out: Path | None,
     *,
+    vectors: Sequence[Part] = (),
     not_mixed: Collection[str] = (),
     limits: Limits = DEFAULT_LIMITS,
 ) -> Digest:
     """Write the weighted sum of `parts` to the new file `out`; the SHA-256 of its bytes.
+
+    `vectors` are differences of models, added after the parts by weights of their own. They
+    have just the tensors that are summed.
 
     With `out` None nothing is written and only the digest is computed, for an audit. The
     header is copied from the first part, as are tensors of an integer or boolean type and
@@ -96,7 +100,7 @@ def mix(
 
     Raises `LocalProtocolError` when the weights do not sum to 10**9 or a name in `not_mixed`
     does not exist, `ManifestRefused` when a payload is malformed or has other tensors than
-    the first, and `StorageError` when a file cannot be read, or `out` not be written or
+    it must have, and `StorageError` when a file cannot be read, or `out` not be written or
     exists already.
     """
     if sum(part.w_e9 for part in parts) != UNIT_E9:
@@ -104,6 +108,9 @@ def mix(
     try:
         sources = [_Source(part.path, part.w_e9, limits) for part in parts]
         _require_one_architecture(sources, not_mixed)
+        added = [_Source(part.path, part.w_e9, limits) for part in vectors]
+        _require_what_is_summed(added, sources[0], not_mixed)
+        sources += added
         if out is None:
             return _write(sources, None, frozenset(not_mixed))
         with out.open("xb", buffering=0) as file:
@@ -192,6 +199,20 @@ def _require_one_architecture(sources: Sequence[_Source], not_mixed: Collection[
     for source in sources[1:]:
         if source.architecture != first.architecture:
             raise ManifestRefused(f"{source.path} has other tensors than {first.path}")
+
+
+def _require_what_is_summed(
+    vectors: Sequence[_Source], model: _Source, not_mixed: Collection[str]
+) -> None:
+    summed = {
+        name: (spec.dtype, spec.shape)
+        for name, spec in model.specs.items()
+        if spec.dtype in _ELEMENTS and name not in not_mixed
+    }
+    for vector in vectors:
+        has = {name: (spec.dtype, spec.shape) for name, spec in vector.specs.items()}
+        if has != summed:
+            raise ManifestRefused(f"{vector.path} is no difference of two models like {model.path}")
 
 
 @dataclass(frozen=True)

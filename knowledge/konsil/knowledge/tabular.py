@@ -23,6 +23,7 @@ from konsil.knowledge.embedded import breast_cancer
 from konsil.knowledge.networks import hidden_widths, perceptron
 from konsil.knowledge.spreadsheet import Columns, read_csv
 from konsil.knowledge.task import Rows, Task, TaskConfig
+from konsil.knowledge.teaching.generated import gaussian
 from konsil.protocol.errors import ConfigError
 
 _Positive = Annotated[float, Meta(gt=0)]
@@ -59,6 +60,8 @@ class TabularOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Columns of a CSV file; patient and site may be absent."""
     classes: tuple[str, ...] = ()
     """Texts in the label column, in an order that is the same everywhere; default: sorted."""
+    question: Annotated[int, Meta(ge=1)] = 256
+    """Random rows that all members answer, where they exchange logits or weak labels."""
     local_epochs: Annotated[int, Meta(ge=1)] = 1
     batch: Annotated[int, Meta(ge=1)] = 16
     lr: _Positive = 0.1
@@ -71,7 +74,7 @@ def build(config: TaskConfig) -> Task:
     hidden = _widths(options.model)
     inputs, outputs = train.inputs.shape[1], len(train.classes)
     return Task(
-        name=options.name or f"tabular/{Path(options.dataset).stem}/{options.model}",
+        name=options.name or f"tabular/{Path(options.dataset).stem}",
         classes=train.classes,
         model=partial(perceptron, inputs, hidden, outputs),
         train=standardised(train, train),
@@ -80,6 +83,7 @@ def build(config: TaskConfig) -> Task:
         local_epochs=options.local_epochs,
         batch_size=options.batch,
         learning_rate=options.lr,
+        question=partial(gaussian, options.question, inputs, train.classes, seed=config.seed),
         preparation=preparation(train),
     )
 

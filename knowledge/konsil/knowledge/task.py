@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from konsil.knowledge.named import NamedTensors
+    from konsil.knowledge.teaching.question import Question
 
 _NAME = re.compile(r"[!-~]{1,128}")
 
@@ -99,6 +100,8 @@ class Task:
     which the node seeds alike for all members. `classes` and their order are the same
     everywhere. `holdout` is private evidence: never trained on, and no patient of it is in
     `train`. `loss` defaults to cross-entropy, `fit` to `konsil.knowledge.train.descend`.
+    `question` makes the unlabelled rows that members of any architecture answer; all of them
+    must make the same, from the seed or from public data.
     `local` names tensors, or prefixes that end in a dot, which stay out of the mix;
     batch normalisation always does. `release` is where noise for privacy belongs.
     `preparation` goes with a model that the hospital itself exports. `problem` says whether the
@@ -119,6 +122,7 @@ class Task:
     loss: Loss | None = None
     fit: Fit | None = None
     release: Release | None = None
+    question: Callable[[], Question] | None = None
     local: tuple[str, ...] = ()
     preparation: Preparation | None = None
     problem: Problem = "classes"

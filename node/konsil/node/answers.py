@@ -11,7 +11,7 @@ import trio
 
 from konsil.node.exchange.overlay import graph_of
 from konsil.node.learning.learner import LOOK_AT
-from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
+from konsil.node.learning.memory import OPERATOR_CAUSES
 from konsil.protocol import cmp1
 from konsil.protocol.errors import UnreachableError, UsageError
 from konsil.protocol.learning_bodies import TrustUpdate
@@ -78,7 +78,7 @@ class Waiting:
             "neighbours": linked,
             "waiting": self._waiting(linked),
             "worker": {"state": "stopped", "restarts": 0},
-            "artifacts": {KIND: 0},
+            "artifacts": {self._config.artifacts.kind: 0},
             "received": 0,
             "rejected": 0,
             "integrated": 0,
@@ -158,7 +158,7 @@ class Answers:
             "neighbours": linked,
             "waiting": self._waiting(linked),
             "worker": {"state": self._trainer.state, "restarts": max(0, self._trainer.restarts)},
-            "artifacts": {KIND: len(own)},
+            "artifacts": {memory.kind: len(own)},
             "received": self._intake.received,
             "rejected": self._intake.rejected,
             "integrated": memory.integrated,
@@ -231,7 +231,7 @@ class Answers:
                 {
                     "name": member.name,
                     "node": member.node,
-                    "kind": KIND,
+                    "kind": self._learner.memory.kind,
                     "trust": standing.trust_e9 / UNIT_E9,
                     "weight": standing.weight_e9 / UNIT_E9,
                     "share": standing.share_e9 / UNIT_E9,
@@ -252,7 +252,7 @@ class Answers:
         await self._chronicle.append(
             TrustUpdate(
                 node=member.node,
-                kind=KIND,
+                kind=memory.kind,
                 art=None,
                 old_e9=trust,
                 new_e9=trust,

@@ -53,6 +53,12 @@ class TaskSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     options: dict[str, Any] = {}
 
 
+class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is handed out and taken in; the same at all members that learn from each other."""
+
+    kind: Literal["parameters", "data_vector", "logits", "weak_labels"] = "parameters"
+
+
 class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How this node paces itself. Times in seconds."""
 
@@ -93,6 +99,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     members: tuple[Member, ...]
     overlay: OverlaySection = OverlaySection()
     task: TaskSection = TaskSection()
+    artifacts: ArtifactsSection = ArtifactsSection()
     training: TrainingSection = TrainingSection()
     ledger: LedgerSection = LedgerSection()
     log: LogSection = LogSection()

@@ -200,7 +200,8 @@ class Daemon:
         limits, transport = self._limits, self._transport
         me = self.roster.me
         blobs = BlobStore(home.blobs)
-        memory = recall(journal.entries(), journal.blobs.get, blobs.has, journal.size)
+        kind = config.artifacts.kind
+        memory = recall(journal.entries(), journal.blobs.get, blobs.has, journal.size, kind)
         self.shelf = restore_shelf(journal, blobs, memory, me.node, limits)
         self.trainer = Trainer(self._opening(), log, timeout_s=config.training.timeout_s)
         press = Press(self.roster, blobs, self.chronicle, self.shelf, limits, self._tell, log)
@@ -274,6 +275,7 @@ class Daemon:
             name=self._config.node.name,
             seed=training.seed,
             device=training.device,
+            kind=self._config.artifacts.kind,
         )
 
     def _hello(self) -> Hello:
@@ -324,10 +326,12 @@ class Daemon:
         note = proof.decode(held.proof, limits=self._limits).checkpoint
         return self._journal.open_checkpoint(note).size <= self.cosigning.vouched
 
-    def _wanted(self, publisher: str) -> bool:
-        """Take artifacts of neighbours, unless an operator or a proof put them aside."""
-        standing = self.learner.memory.standing(publisher)
-        return publisher in self.links.live() and standing.operator != "quarantined"
+    def _wanted(self, head: Head) -> bool:
+        """Take what neighbours hand out of the kind that is exchanged here, unless an operator
+        or a proof put them aside."""
+        memory = self.learner.memory
+        aside = memory.standing(head.publisher).operator == "quarantined"
+        return head.kind == memory.kind and head.publisher in self.links.live() and not aside
 
     async def _admit(self, head: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
         opened, publisher = self.learner.opened, self.roster.node(head.publisher)

@@ -46,9 +46,7 @@ class Offer:
         )
         (receipt,) = hospital.journal.append([msgspec.structs.replace(body, **logged)])
         self.proof = hospital.journal.prove(receipt.index)
-        self.opened = SimpleNamespace(
-            base=bytes(32), architecture=bytes.fromhex("11" * 32), task="tiny"
-        )
+        self.opened = SimpleNamespace(about=bytes(32), form=bytes.fromhex("11" * 32), task="tiny")
         self.charter, self.limits = hospital.charter, DEFAULT_LIMITS
 
     @property
@@ -93,7 +91,7 @@ def test_what_agrees_with_its_log_and_our_task_is_admitted(bern):
     ("ours", "reason"),
     [
         ({"base": b"b" * 32}, "base"),
-        ({"architecture": b"b" * 32}, "architecture"),
+        ({"form": b"b" * 32}, "architecture"),
         ({"task": "another"}, "architecture"),
     ],
 )

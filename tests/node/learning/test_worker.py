@@ -143,9 +143,9 @@ def converse(child: Child, opening: Open, home: Path):
     assert trained.out == trained.release != opened.base
     path = home / "blobs" / "sha256" / trained.out.hex()[:2] / trained.out.hex()
     assert path.is_file()
-    checked = child.ask(Check(path=str(path), architecture=opened.architecture))
+    checked = child.ask(Check(path=str(path), form=opened.form))
     assert checked == Checked(reasons=())
-    assert child.ask(Check(path=str(path), architecture=b"x" * 32)).reasons == ("architecture",)
+    assert child.ask(Check(path=str(path), form=b"x" * 32)).reasons == ("architecture",)
     alone = Mix(
         before=opened.base, trained=trained.out, node="me", round=1, kind="parameters",
         candidates=(),
@@ -181,7 +181,7 @@ def test_the_same_conversation_gives_the_same_digests_and_survives_the_task(star
     failed = one.ask(Train(model=b"x" * 32, round=1))
     assert failed.code == "incomplete"
     assert "this blob is not here" in failed.what
-    assert isinstance(one.ask(Check(path="gone", architecture=b"")), Checked), "the worker lives"
+    assert isinstance(one.ask(Check(path="gone", form=b"")), Checked), "the worker lives"
     assert one.end() == 0
     log = (home / "worker.log").read_text()
     assert "a task may print" in log

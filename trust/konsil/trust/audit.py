@@ -22,6 +22,7 @@ from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.cosigned import check_cosigned
 from konsil.trust.hidden import Hidden
 from konsil.trust.holes import outside_holes
+from konsil.trust.integrate import TAUGHT
 from konsil.trust.keyrings import known_keyrings
 from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
 from konsil.trust.others import Audited, cross_check
@@ -226,6 +227,7 @@ def _summary(
     author, head = structure.author, structure.head
     signed = 0 if head is None else head.size
     code = gravest(found.exit_code for found in findings)
+    taught = sum(body.rule in TAUGHT for _, body in history.integrated)
     return LedgerSummary(
         home=printable(str(audited.home)),
         name=audited.findings.ledger if author is None else author.name,
@@ -242,7 +244,8 @@ def _summary(
         blobs=item.blobs,
         payloads=item.payloads,
         replayed=replayed or 0,
-        not_replayed=len(history.integrated) - (replayed or 0),
+        not_replayed=len(history.integrated) - taught - (replayed or 0),
+        taught=taught,
         asked=replayed is not None,
         lost=len(_holes(item)),
         outside_checkpoints=outside,

@@ -7,6 +7,7 @@ too far; at worst the node keeps its own model, bit for bit.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, overload
 
 import msgspec
@@ -17,12 +18,34 @@ from konsil.trust.evidence import EvidenceRecord, recompute
 from konsil.trust.fixed import UNIT_E9
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from konsil.trust.fixed import Integers, Truths
 
 RULE = "evidence-gated/1"
-"""The name of these rules in the ledger."""
+"""The name of these rules in the ledger, where models are mixed."""
+VECTORS = "evidence-vectors/1"
+"""The same where the others' parts are data vectors on our base model: ``w_j (base + tau_j)``."""
+LOGITS = "evidence-logits/1"
+LABELS = "evidence-labels/1"
+"""The same where the others' parts are answers, from which the own model was taught further."""
+TAUGHT = frozenset({LOGITS, LABELS})
+"""Rules whose result is not linear in the parts, and which only the hospital can repeat."""
+RULES: Mapping[str, str] = MappingProxyType(
+    {"parameters": RULE, "data_vector": VECTORS, "logits": LOGITS, "weak_labels": LABELS}
+)
+"""The rule for each kind of artifact."""
+
+
+def fits(rule: str, kind: str | None) -> bool:
+    """May this rule take in artifacts of this kind? Of an unknown kind nothing is concluded.
+
+    Parameters have rules beside ours, as long as the result is the weighted sum of the parts.
+    """
+    if kind in (None, "parameters"):
+        return kind is None or rule not in (*TAUGHT, VECTORS)
+    return RULES.get(kind) == rule
+
 
 STEPS_E9 = (UNIT_E9, UNIT_E9 // 2, UNIT_E9 // 4, 0)
 """The parts of the whole step that are tried, in this order."""
@@ -55,6 +78,11 @@ def choose_step(before_e9: int, loss_at: Callable[[int], int]) -> int:
         if acceptable(before_e9, loss_at(step)):
             return step
     return 0
+
+
+def choose_better(before_e9: int, loss_at: Callable[[int], int]) -> int:
+    """The largest step of `STEPS_E9` whose loss is below that of the own model; else 0."""
+    return next((step for step in STEPS_E9[:-1] if loss_at(step) < before_e9), 0)
 
 
 def at_step(records: Sequence[EvidenceRecord], step_e9: int) -> tuple[EvidenceRecord, ...]:

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from konsil.trust.reading import Told
 
 
+_NOT_LINEAR = ("release", "taught")
+"""Steps at which a path may end without a coefficient."""
+
+
 class Contributor(msgspec.Struct, frozen=True, kw_only=True):
     """One hospital's part in a model."""
 
@@ -74,13 +78,15 @@ class Contributions(msgspec.Struct, frozen=True, kw_only=True):
     """Mixes on the longest path."""
     linear: bool
     """False when a path ends at a step without a coefficient."""
+    influences: tuple[str, ...]
+    """The nodes that trained what lies behind such steps: their part has no number."""
     complete: bool
     """Whether every path ends at a base model."""
 
     @property
     def missing(self) -> tuple[Step, ...]:
         """The ends that no given ledger explains; shares are incomplete when there are any."""
-        return tuple(step for step in self.roots if step.kind not in ("base", "release"))
+        return tuple(step for step in self.roots if step.kind not in ("base", *_NOT_LINEAR))
 
 
 class Lineage:
@@ -244,9 +250,21 @@ class Lineage:
             contributors=self._shared(totals, steps),
             roots=tuple(reversed(roots)),
             depth=ended[1],
-            linear=all(step.kind != "release" for step in roots),
+            linear=all(step.kind not in _NOT_LINEAR for step in roots),
+            influences=self._influences(roots),
             complete=all(step.kind == "base" for step in roots),
         )
+
+    def _influences(self, roots: Iterable[Step]) -> tuple[str, ...]:
+        """The nodes that trained what is behind the ends that are not linear, by name."""
+        behind = {
+            model
+            for root in roots
+            if root.kind in _NOT_LINEAR
+            for model in self.ancestors(root.out)
+        }
+        trained = (self.steps[model] for model in behind)
+        return tuple(sorted({step.node for step in trained if step.kind == "train"}, key=self.name))
 
     def _shared(
         self, totals: Mapping[str, tuple[int, int]], steps: Mapping[str, int]

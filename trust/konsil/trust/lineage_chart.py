@@ -25,7 +25,8 @@ _RELEASED = 0.6
 """How long after what it is made from a changed release is drawn."""
 
 _WORDS = {
-    "train": "trained", "mix": "mixed", "release": "released", "unknown": "not explained",
+    "train": "trained", "mix": "mixed", "taught": "taught", "release": "released",
+    "unknown": "not explained",
     "disputed": "claimed by several",
 }  # fmt: skip
 

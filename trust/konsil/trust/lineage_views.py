@@ -30,6 +30,7 @@ _VERBS = {
     "base": "base model",
     "train": "trained by",
     "mix": "mixed by",
+    "taught": "taught by answers at",
     "release": "released by",
     "unknown": "received from",
     "disputed": "claimed by",
@@ -56,6 +57,9 @@ def to_text(lineage: Lineage, model: bytes) -> str:
     ]
     if not found.linear:
         lines.append("not linear: a step was made from several others, and has no percentage")
+        if found.influences:
+            names = ", ".join(lineage.name(node) for node in found.influences)
+            lines.append(f"  behind it, by their training: {names}")
     if found.missing:
         lines.append("{} ({})".format(*missing(lineage, found)))
     return "\n".join(lines) + "\n"
@@ -116,6 +120,7 @@ def to_data(lineage: Lineage, model: bytes, *, steps: bool = False) -> dict[str,
             if root.kind != "base"
         ],
         "linear": found.linear,
+        "influences": [{"name": lineage.name(node), "node_id": node} for node in found.influences],
         "complete": found.complete,
         "depth": found.depth,
         "size": {"nodes": len(order), "edges": sum(len(item.sources) for item in order)},
@@ -231,7 +236,7 @@ def _edges(
 def _mark(lineage: Lineage, step: Step, place: tuple[int, int], colour: str) -> str:
     x, y = place
     tip = escape(f"{_sentence(lineage, step)} {step.out.hex()[:SHORT]}")
-    if step.kind == "mix":
+    if step.kind in ("mix", "taught"):
         shape = f'<rect x="{x - 5}" y="{y - 5}" width="10" height="10" fill={quoteattr(colour)}>'
         return f"{shape}<title>{tip}</title></rect>"
     shape = f'<circle cx="{x}" cy="{y}" r="5" fill="#fff" stroke={quoteattr(colour)}>'

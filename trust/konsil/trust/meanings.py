@@ -70,6 +70,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "integrate.sum": "the weights do not sum to 10⁹, or a part stands twice",
         "integrate.unlogged": "a part was never received",
         "integrate.weight": "a weight does not follow from the evidence",
+        "integrate.rule": "the rule is not the one for the kind of artifact that it took in",
         "integrate.replay": "the declared parts do not give the declared model (--replay)",
         "integrate.unreplayed": (
             "mixes were not computed again, because payloads of theirs are in no given home "

@@ -2,7 +2,8 @@
 
 Only the numpy kernel of `konsil.knowledge.mixing` runs, and only when asked to. Whatever was
 mixed in without being listed, with another weight, or as other bytes, changes the digest;
-this is what makes a list of contributors complete.
+this is what makes a list of contributors complete. What a model was taught by others' answers
+cannot be computed again: that takes the hospital's own training.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import LocalProtocolError, RemoteError
+from konsil.trust.fixed import UNIT_E9
+from konsil.trust.integrate import TAUGHT, VECTORS
 from konsil.trust.sources import first_path
 
 if TYPE_CHECKING:
@@ -29,9 +32,10 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
     """
     done = 0
     missing: list[Place] = []
-    for place, body in item.history.integrated:
+    mixes = [(place, body) for place, body in item.history.integrated if body.rule not in TAUGHT]
+    for place, body in mixes:
         try:
-            digest = _mixed(body, stores, limits)
+            digest = _mixed(body, item.history.base, stores, limits)
         except (LocalProtocolError, RemoteError) as error:
             item.findings.add(
                 "integrate.replay",
@@ -54,7 +58,7 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
         item.findings.add(
             "integrate.unreplayed",
             missing[0].file,
-            f"{len(missing)} of {len(item.history.integrated)} mixes were not computed again:"
+            f"{len(missing)} of {len(mixes)} mixes were not computed again:"
             " payloads of theirs are in no given home",
             offset=missing[0].offset,
             index=missing[0].index,
@@ -62,8 +66,13 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
     return done
 
 
-def _mixed(body: ArtifactIntegrate, stores: Sequence[Blobs], limits: Limits) -> bytes | None:
-    """The digest of the mix computed again; None when a payload is not here."""
+def _mixed(
+    body: ArtifactIntegrate, base: bytes | None, stores: Sequence[Blobs], limits: Limits
+) -> bytes | None:
+    """The digest of the mix computed again; None when a payload is not here.
+
+    Data vectors count as the models that they make of the `base` that this log began with.
+    """
     # Only here, so that an audit without a replay needs no numpy.
     from konsil.knowledge import mixing
 
@@ -73,4 +82,11 @@ def _mixed(body: ArtifactIntegrate, stores: Sequence[Blobs], limits: Limits) -> 
         if path is None:
             return None
         parts.append(mixing.Part(path, part.w_e9))
-    return mixing.mix(parts, None, not_mixed=body.not_mixed, limits=limits)
+    if body.rule != VECTORS or len(parts) == 1:
+        return mixing.mix(parts, None, not_mixed=body.not_mixed, limits=limits)
+    under = None if base is None else first_path(stores, base)
+    if under is None:
+        return None
+    own, vectors = parts[0], parts[1:]
+    models = (own, mixing.Part(under, UNIT_E9 - own.w_e9))
+    return mixing.mix(models, None, vectors=vectors, not_mixed=body.not_mixed, limits=limits)

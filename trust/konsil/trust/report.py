@@ -75,6 +75,7 @@ CODES: Mapping[str, int] = MappingProxyType(
         "integrate.sum": TAMPERED,
         "integrate.unlogged": CONDUCT,
         "integrate.weight": CONDUCT,
+        "integrate.rule": CONDUCT,
         "integrate.replay": TAMPERED,
         "integrate.unreplayed": INCOMPLETE,
         "trust.evidence": CONDUCT,
@@ -207,6 +208,8 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Mixes that were computed again, bit for bit."""
     not_replayed: int
     """Mixes whose payloads are not here, or that nobody asked to compute again."""
+    taught: int = 0
+    """Models taught by others' answers, which nobody but the hospital can compute again."""
     asked: bool = False
     """Whether its mixes were to be computed again."""
     lost: int = 0
@@ -270,6 +273,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             if item.asked:
                 mixes = f", {item.replayed} of {item.replayed + item.not_replayed} mixes"
                 mixes += " computed again"
+                mixes += f", {item.taught} taught by answers" if item.taught else ""
             gone = f", structure verified, {item.redacted} bodies redacted" if item.redacted else ""
             told.append(
                 f"{item.name} ({item.node_id[:8]}): {item.entries} entries{lost}{beyond},"

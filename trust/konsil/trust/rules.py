@@ -31,6 +31,7 @@ from konsil.protocol.learning_bodies import (
     UnlearnDone,
 )
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, LogRedact
+from konsil.trust import integrate
 from konsil.trust.judgement import Judgements
 from konsil.trust.manifests import differences
 from konsil.trust.margin import Margin
@@ -149,7 +150,10 @@ class History:
         self._judgements = Judgements(findings)
         self.office = Office(node, self._ring, self._margin, self._knows, home)
         self.made: dict[bytes, Made] = {}
-        self._held: set[tuple[bytes, str]] = set()
+        self.base: bytes | None = None
+        """The model that this log began with."""
+        self._held: dict[tuple[bytes, str], str | None] = {}
+        """What was received of whom, and of which kind it is, where its manifest is here."""
         self._taken: set[bytes] = set()
         self._sequences: dict[str, int] = {}
         self._unlearned: list[int] = []
@@ -171,6 +175,7 @@ class History:
         if type(body) not in _LEARNING:
             self._decided(place, entry)
         elif isinstance(body, ModelBase):
+            self.base = self.base or body.model
             self._make(place, body.model, ())
             self._judgements.chain.had(body.model, self.node)
         elif isinstance(body, ModelTrain):
@@ -285,11 +290,11 @@ class History:
         self._sequences[body.kind] = max(before, body.sequence)
 
     def _receive(self, place: Place, entry: Entry, body: ArtifactReceive) -> None:
-        self._held.add((body.art, body.publisher))
         self._taken.add(body.art)
         self._judgements.chain.had(body.art, body.publisher)
         keys = self._ring(body.publisher)
         manifest = self._manifest(place, body.env, body.publisher, body.index)
+        self._held[body.art, body.publisher] = None if manifest is None else manifest.kind
         if manifest is not None and manifest.payload.digest != body.art.hex():
             self._margin.add("receive.envelope", place, "the manifest names another payload")
         data = self._margin.blob(place, body.proof, "the proof of a received artifact")
@@ -338,6 +343,9 @@ class History:
             elif (part.art, part.node) not in self._held:
                 message = f"{part.art.hex()[:16]}… of {part.node} was never received"
                 self._margin.add("integrate.unlogged", place, message)
+            elif not integrate.fits(body.rule, self._held[part.art, part.node]):
+                message = f"the rule {body.rule} for what {part.node} gave as another kind"
+                self._margin.add("integrate.rule", place, message)
         self._judgements.mixed(place, body, self.node)
         self._make(place, body.out, tuple(part.art for part in body.parts))
 

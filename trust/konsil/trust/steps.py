@@ -19,6 +19,7 @@ from konsil.protocol.learning_bodies import (
     ModelBase,
     ModelTrain,
 )
+from konsil.trust.integrate import TAUGHT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from konsil.protocol.entries import Entry
     from konsil.trust.reading import Told
 
-StepKind = Literal["base", "train", "mix", "release", "unknown", "disputed"]
+StepKind = Literal["base", "train", "mix", "taught", "release", "unknown", "disputed"]
 
 OR = "+"
 """Stands between the node ids of those who claim one model."""
@@ -120,13 +121,19 @@ def _step(entry: Entry, node: str) -> Step | None:
         sources: tuple[Source, ...] = (Source(body.base, node, UNIT_E9),)
         return _made(entry, node, "train", body.out, sources, round_=body.round)
     if isinstance(body, ArtifactPublish):
-        # Only used where no other entry explains the payload: what left was transformed.
-        weight = UNIT_E9 if len(body.derived_from) == 1 else None
+        # Only used where no other entry explains the payload: what left was transformed. A data
+        # vector stands for the model that it makes of the common base.
+        linear = len(body.derived_from) == 1 and body.kind in ("parameters", "data_vector")
+        weight = UNIT_E9 if linear else None
         sources = tuple(Source(digest, node, weight) for digest in body.derived_from)
         return _made(entry, node, "release", body.art, sources, body.kind)
     if isinstance(body, ArtifactIntegrate):
-        sources = tuple(Source(part.art, part.node, part.w_e9) for part in body.parts)
-        return _made(entry, node, "mix", body.out, sources, body.rule, round_=body.round)
+        taught = body.rule in TAUGHT and len(body.parts) > 1
+        sources = tuple(
+            Source(part.art, part.node, None if taught else part.w_e9) for part in body.parts
+        )
+        kind: StepKind = "taught" if taught else "mix"
+        return _made(entry, node, kind, body.out, sources, body.rule, round_=body.round)
     return None
 
 

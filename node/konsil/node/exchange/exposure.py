@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.learning.memory import KIND, OPERATOR_CAUSES
+from konsil.node.learning.memory import OPERATOR_CAUSES
 from konsil.protocol.errors import IncompleteError, RemoteError
 from konsil.protocol.learning_bodies import TrustUpdate
 from konsil.protocol.node_bodies import PeerClear, PeerExposed, PeerSuspect
@@ -96,7 +96,7 @@ class Exposure:
                 PeerExposed(node=node, kind="fork", evidence=evidence),
                 TrustUpdate(
                     node=node,
-                    kind=KIND,
+                    kind=self._learner.memory.kind,
                     art=None,
                     old_e9=trust_e9,
                     new_e9=trust_e9,

@@ -59,9 +59,9 @@ class Intake:
 
     async def take(self, head: Head, admitted: Admitted, path: Path) -> None:
         """Check, store, log and shelve one artifact. Raises `Refusal`."""
-        architecture = bytes.fromhex(admitted.artifact.architecture)
+        form = bytes.fromhex(admitted.artifact.architecture)
         try:
-            question = Check(path=str(path), architecture=architecture)
+            question = Check(path=str(path), form=form)
             checked = await self._trainer.ask(question, Checked)
         except (TaskError, ConfigError) as error:
             self._log.warning("artifact.unchecked", error=error.diagnostics())

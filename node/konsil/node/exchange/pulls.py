@@ -72,7 +72,7 @@ class Pulls:
         spool: Path,
         limits: Limits,
         *,
-        wanted: Callable[[str], bool],
+        wanted: Callable[[Head], bool],
         member: Callable[[str], Member | None],
         admit: Admit,
         taken: Taken,
@@ -140,7 +140,7 @@ class Pulls:
         return not running and self._lacking(head) and bool(self._holders(head))
 
     def _lacking(self, head: Head) -> bool:
-        if (head.publisher, head.env) in self._refusals or not self._wanted(head.publisher):
+        if (head.publisher, head.env) in self._refusals or not self._wanted(head):
             return False
         if trio.current_time() < self._shunned_until.get(head.publisher, 0.0):
             return False

@@ -1,8 +1,8 @@
 """Blending: judge the received models and mix them into the own one (trust.md, steps 1 to 7).
 
 Measurements are made here, with tensors and the private holdout; from their integers on, all
-is computed by `konsil.trust`, so that an auditor can do it again. The mix itself is the
-replayable kernel of `konsil.knowledge.mixing` over the files of the blob store.
+is computed by `konsil.trust`, so that an auditor can do it again. What distances, trials and a
+mix are, the kind of artifact says (`konsil.node.learning.kinds`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from konsil.knowledge import mixing
-from konsil.knowledge.judge import Judge, trial_model
 from konsil.knowledge.pack import load
 from konsil.knowledge.screen import screen
 from konsil.node.learning.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
@@ -21,10 +19,12 @@ from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import UNIT_E9, to_e9
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from konsil.knowledge.judge import Judge
     from konsil.knowledge.named import NamedTensors
+    from konsil.node.learning.kinds.kind import Kind
     from konsil.node.store.blobs import BlobStore
     from konsil.protocol.digest import Digest
 
@@ -39,15 +39,13 @@ class Blending:
         request: Mix,
         judge: Judge,
         blobs: BlobStore,
-        *,
-        architecture: Digest,
-        not_mixed: Sequence[str],
+        kind: Kind,
         scratch: Path,
     ) -> None:
         self._request = request
         self._judge = judge
         self._blobs = blobs
-        self._not_mixed = tuple(not_mixed)
+        self._kind = kind
         self._path = scratch / "mix.safetensors"
         self._blended: tuple[tuple[integrate.Coefficient, ...], Digest] = ((), b"")
         # What goes into the ledger by its digest must be the bytes of that digest.
@@ -56,36 +54,39 @@ class Blending:
             blobs.check(digest)
         self._before = load(blobs.path(request.before))
         self._trained = load(blobs.path(request.trained))
-        self._names = [name for name in self._before if name not in self._not_mixed]
-        self._candidates = [c for c in request.candidates if self._sound(c, architecture)]
+        self._candidates = [c for c in request.candidates if self._sound(c)]
 
     def run(self) -> Mixed:
         """Everything the daemon logs about this mix; the mixed model lies in the blob store."""
         measured = self._measure()
-        loss_before = _loss_e9(self._judge, self._before)
-        step = integrate.choose_step(
-            loss_before, lambda step: self._loss_at(integrate.at_step(measured, step))
-        )
+        step = self._step(lambda step: self._loss_at(integrate.at_step(measured, step)))
         final = integrate.at_step(measured, step)
         parts = self._parts(final)
         out = self._store(parts)
         granted = "mixed" if len(parts) > 1 else "nothing_granted"
         return Mixed(
             out=out,
-            rule=integrate.RULE,
+            rule=integrate.RULES[self._request.kind],
             parts=tuple(
                 MixedPart(art=p.art, node=p.node, w_e9=p.w_e9, trust_e9=p.trust_e9) for p in parts
             ),
-            not_mixed=self._not_mixed,
+            not_mixed=self._kind.not_mixed,
             judged=tuple(_judged(record) for record in final),
             before=self._judge.measure(self._trained),
             after=self._judge.measure(load(self._blobs.path(out))),
             reason=granted if step == UNIT_E9 else "guarded",
         )
 
-    def _sound(self, candidate: Candidate, architecture: Digest) -> bool:
+    def _step(self, loss_at: Callable[[int], int]) -> int:
+        """How far the whole step goes. A student of weak labels is taken only if it is better
+        than the model that it began as; all else may raise the private loss a little."""
+        if integrate.RULES[self._request.kind] == integrate.LABELS:
+            return integrate.choose_better(_loss_e9(self._judge, self._trained), loss_at)
+        return integrate.choose_step(_loss_e9(self._judge, self._before), loss_at)
+
+    def _sound(self, candidate: Candidate) -> bool:
         """A blob that cannot be mixed is left out; admission has checked it once already."""
-        reasons = screen(self._blobs.path(candidate.art), architecture)
+        reasons = screen(self._blobs.path(candidate.art), self._kind.form)
         if reasons:
             words = ", ".join(reasons)
             _log.warning("left out %s of %s: %s", candidate.art.hex(), candidate.node, words)
@@ -93,16 +94,16 @@ class Blending:
 
     def _measure(self) -> tuple[EvidenceRecord, ...]:
         """The records of all candidates at the whole step: measured first, then weighed."""
-        before, trained = self._before.select(self._names), self._trained.select(self._names)
+        before, trained = self._kind.own(self._before), self._kind.own(self._trained)
         own = to_e9(trained.distance(before))
         trusts = [score.mean(c.r_e9, c.s_e9) for c in self._candidates]
         distances, reaches = [], []
         for candidate in self._candidates:
-            received = self._received(candidate)
+            received = self._kind.received(candidate, trained)
             distances.append(to_e9(received.distance(trained)))
             reaches.append(to_e9(received.distance(before)))
         tau, rho = medians.bounds_of(distances, reaches, own, trusts)
-        gains, errors = self._gains(reaches, rho)
+        gains, errors = self._gains(trained, reaches, rho)
         scales = medians.gain_scales_of(gains, errors, trusts)
         mine = (self._request.before, self._request.trained)
         return tuple(
@@ -138,20 +139,19 @@ class Blending:
             )
         )
 
-    def _gains(self, reaches: Sequence[int], rho: int) -> tuple[list[int], list[int]]:
+    def _gains(
+        self, trained: NamedTensors, reaches: Sequence[int], rho: int
+    ) -> tuple[list[int], list[int]]:
         """How much a bounded step towards each candidate lowers the private loss, and how
         far that figure may be off."""
         gains, errors = [], []
         for candidate, reach in zip(self._candidates, reaches, strict=True):
-            received = self._received(candidate)
-            trial = trial_model(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
+            received = self._kind.received(candidate, trained)
+            trial = self._kind.trial(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
             gain, error = self._judge.gain(self._before, trial)
             gains.append(to_e9(gain))
             errors.append(to_e9(error))
         return gains, errors
-
-    def _received(self, candidate: Candidate) -> NamedTensors:
-        return load(self._blobs.path(candidate.art)).select(self._names)
 
     def _parts(self, measured: Sequence[EvidenceRecord]) -> tuple[integrate.Coefficient, ...]:
         return integrate.coefficients(self._request.trained, self._request.node, measured)
@@ -174,8 +174,7 @@ class Blending:
         """Mix into the scratch file, unless it holds just that already."""
         if self._blended[0] != tuple(parts):
             self._path.unlink(missing_ok=True)
-            sources = [mixing.Part(self._blobs.path(part.art), part.w_e9) for part in parts]
-            digest = mixing.mix(sources, self._path, not_mixed=self._not_mixed)
+            digest = self._kind.take_in(self._request, parts, self._path)
             self._blended = (tuple(parts), digest)
         return self._blended[1]
 

@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from konsil.node.learning.memory import KIND, Memory
-from konsil.node.learning.worker_messages import Candidate, Mix, Mixed, Opened, Train, Trained
+from konsil.node.learning.worker_messages import (
+    Candidate,
+    Mix,
+    Mixed,
+    Opened,
+    Release,
+    Released,
+    Train,
+    Trained,
+)
 from konsil.protocol import cmp1
 from konsil.protocol.artifact import bucket
 from konsil.protocol.errors import ConfigError, TaskError
@@ -38,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from konsil.node.config import NodeConfig
+    from konsil.node.learning.memory import Memory
     from konsil.node.learning.press import Prepared, Press
     from konsil.node.learning.shelf import Held, Shelf
     from konsil.node.learning.trainer import Trainer
@@ -122,7 +131,7 @@ class Learner:
         self._config = config
         self._me = config.me().node
         # What came before a restart and was not mixed yet has been delivered all the same.
-        waiting = shelf.fresh(KIND, without=self._me)
+        waiting = shelf.fresh(memory.kind, without=self._me)
         self.arrivals = Arrivals(held.head.publisher for held in waiting)
         self._trainer = trainer
         self._chronicle = chronicle
@@ -173,10 +182,12 @@ class Learner:
         """Publish the current model again, on an operator's word."""
         if self.opened is None or self.memory.model is None:
             raise TaskError("there is no model yet", hint="wait for the first round")
+        model = self.memory.model
+        question = Release(before=self.memory.base or model, model=model)
         async with self.publishing:
-            release = self.memory.model
+            made = await self._trainer.ask(question, Released)
             entry = await self._press.prepare(
-                release, self.opened, self.memory, parents=(self.memory.base or release,)
+                made.payload, self.opened, self.memory, parents=(model,)
             )
             return await self._issue(entry)
 
@@ -246,9 +257,10 @@ class Learner:
         self._log.info("train.begin", round=number)
         trained = await self._trainer.ask(Train(model=before, round=number), Trained)
         self._log.info("train.end", round=number, loss=trained.loss)
+        source = before if trained.release == trained.out else trained.out
         async with self.publishing:
             entry = await self._press.prepare(
-                trained.release, opened, memory, parents=(before,), number=number
+                trained.release, opened, memory, parents=(source,), number=number
             )
             await self._issue(entry, _training(opened, before, trained.out, number))
 
@@ -269,7 +281,7 @@ class Learner:
     async def _mix(self) -> None:
         memory = self.memory
         assert memory.pending is not None
-        fresh = self._shelf.fresh(KIND, without=self._me)
+        fresh = self._shelf.fresh(memory.kind, without=self._me)
         live = self._neighbours()
         # Artifacts of neighbours that left since count too, so that all weights fit into one.
         degree = max(len(live), len(fresh), 1)
@@ -286,7 +298,7 @@ class Learner:
             trained=memory.pending.out,
             node=self._me,
             round=memory.round,
-            kind=KIND,
+            kind=memory.kind,
             candidates=candidates,
         )
         mixed = await self._trainer.ask(question, Mixed)
@@ -309,6 +321,7 @@ class Learner:
             s_e9=standing.s_e9,
             pinned_e9=standing.gate_e9,
             copied=self.memory.copied(held.head.art, publisher),
+            classes=tuple(one.name for one in held.artifact.coverage.classes if one.rows > 0),
         )
 
     async def _record(self, mixed: Mixed) -> None:
@@ -318,7 +331,7 @@ class Learner:
             bodies.append(
                 TrustUpdate(
                     node=judged.node,
-                    kind=KIND,
+                    kind=self.memory.kind,
                     art=judged.art,
                     old_e9=judged.old_e9,
                     new_e9=judged.new_e9,

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from konsil.node.learning.worker_messages import Mixed
+    from konsil.protocol.artifact import Kind
     from konsil.protocol.entries import Entry
 
-KIND: Final = "parameters"
+PARAMETERS: Final[Kind] = "parameters"
 OURS: Final = ""
 """The author of what this node itself published or began with."""
 
@@ -64,7 +65,9 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 class Memory:
     """The state of the learner; every change of it follows an entry in the ledger."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = PARAMETERS) -> None:
+        """`kind` is that of the artifacts that this node exchanges."""
+        self.kind = kind
         self.round = 0
         self.base: bytes | None = None
         self.model: bytes | None = None
@@ -76,12 +79,13 @@ class Memory:
         self._operator: dict[str, str | None] = {}
         self._author: dict[bytes, str] = {}
 
-    def standing(self, node: str, kind: str = KIND) -> Standing:
-        """What is known of a peer's artifacts of one kind; a newcomer's standing is neutral.
+    def standing(self, node: str, kind: str | None = None) -> Standing:
+        """What is known of a peer's artifacts of one kind, by default of the one exchanged; a
+        newcomer's standing is neutral.
 
         An operator's word is about the peer, whatever the kind.
         """
-        found = self._standing.get((node, kind), Standing())
+        found = self._standing.get((node, kind or self.kind), Standing())
         return msgspec.structs.replace(found, operator=self._operator.get(node))
 
     def copied(self, art: bytes, node: str) -> bool:
@@ -188,6 +192,7 @@ def recall(
     evidence: Callable[[bytes], bytes],
     has: Callable[[bytes], bool],
     size: int,
+    kind: Kind = PARAMETERS,
 ) -> Memory:
     """The memory that a ledger's entries tell; `evidence` gives a stored blob by digest.
 
@@ -197,7 +202,7 @@ def recall(
     `has` says whether a model is still in the store: a log that came back from peers names
     models that did not, and the node goes on from the newest one that it holds.
     """
-    memory, unread = Memory(), _Unread()
+    memory, unread = Memory(kind), _Unread()
     for entry in log:
         unread.read(entry)
         body = entry.b

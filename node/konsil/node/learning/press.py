@@ -15,7 +15,6 @@ import msgspec
 import trio
 
 from konsil.node.learning.knowledge import knowledge_of, written
-from konsil.node.learning.memory import KIND, Memory
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import chunks, envelope
 from konsil.protocol.artifact import (
@@ -35,6 +34,7 @@ from konsil.protocol.messages import Head
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from konsil.node.learning.memory import Memory
     from konsil.node.learning.worker_messages import Opened
     from konsil.node.log import Log
     from konsil.node.roster import Roster
@@ -84,7 +84,7 @@ class Press:
         parents: tuple[bytes, ...],
         number: int | None = None,
     ) -> Prepared:
-        """Seal the model `release` (a digest in the blob store) as our next artifact."""
+        """Seal the payload `release` (a digest in the blob store) as our next artifact."""
         path = self._blobs.path(release)
         size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
         parents = tuple(parent for parent in parents if parent != release)
@@ -93,13 +93,13 @@ class Press:
         known = written(knowledge_of(opened, privacy), self._limits.knowledge_bytes)
         knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(
-            kind=KIND,
+            kind=memory.kind,
             publisher=self._roster.me.node,
             sequence=memory.sequence + 1,
             round=memory.round if number is None else number,
             task=opened.task,
-            base=opened.base.hex(),
-            architecture=opened.architecture.hex(),
+            base=opened.about.hex(),
+            architecture=opened.form.hex(),
             parents=tuple(parent.hex() for parent in parents),
             payload=Payload(
                 digest=release.hex(),
@@ -117,7 +117,7 @@ class Press:
         body = ArtifactPublish(
             art=release,
             chunk_root=root,
-            kind=KIND,
+            kind=memory.kind,
             size=size,
             env=await self._chronicle.put(sealed),
             derived_from=list(parents),

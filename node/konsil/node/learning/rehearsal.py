@@ -37,6 +37,7 @@ def rehearse(root: Path, config: NodeConfig) -> Opened:
             name=config.node.name,
             seed=config.training.seed,
             device="cpu",
+            kind=config.artifacts.kind,
         )
         return trio.run(_open, opening, config)
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from konsil.knowledge import losses, pack, train
-from konsil.knowledge.judge import Judge, local_names
+from konsil.knowledge.judge import Judge
 from konsil.knowledge.screen import screen
 from konsil.knowledge.task import Task, TaskConfig, load_factory
 from konsil.node.learning import fingerprints
 from konsil.node.learning.blending import Blending
+from konsil.node.learning.kinds.choice import kind_of
 from konsil.node.learning.plain_torch import write_plain
 from konsil.node.learning.worker_messages import (
     Check,
@@ -29,11 +30,12 @@ from konsil.node.learning.worker_messages import (
     Mixed,
     Open,
     Opened,
+    Release,
+    Released,
     Train,
     Trained,
 )
 from konsil.node.store.blobs import BlobStore
-from konsil.protocol import tensors
 from konsil.protocol.errors import ConfigError, StorageError, TaskError
 
 if TYPE_CHECKING:
@@ -58,16 +60,14 @@ class Workbench:
         self._blobs = BlobStore(Path(request.blobs))
         self._scratch = _scratch_folder(home / "spool")
         self._judge = Judge(task, self._device)
-        self._not_mixed = local_names(task, task.model())
-        base = train.initial_model(task, request.seed)
-        digest = self._store(base)
-        table = pack.read_table(self._blobs.path(digest))
-        self._architecture = tensors.architecture(table)
+        digest = self._store(train.initial_model(task, request.seed))
+        self._kind = kind_of(request, task, self._blobs, digest, self._device)
         self.opened = Opened(
             task=task.name,
             classes=task.classes,
             base=digest,
-            architecture=self._architecture,
+            about=self._kind.about,
+            form=self._kind.form,
             rows=len(task.train),
             class_rows=_class_rows(task),
             data=fingerprints.data_commitment(task.train, fingerprints.secret_salt(home)),
@@ -87,25 +87,21 @@ class Workbench:
             number=request.round,
             device=self._device,
         )
-        out = release = self._store(trained.model)
-        if self._task.release is not None:
-            release = self._store(self._released(before, trained.model))
-        return Trained(out=out, release=release, loss=trained.loss)
+        out = self._store(trained.model)
+        return Trained(out=out, release=self._payload(before, trained.model), loss=trained.loss)
+
+    def release(self, request: Release) -> Released:
+        """The payload of any model of ours."""
+        before, model = self._load(request.before), self._load(request.model)
+        return Released(payload=self._payload(before, model))
 
     def check(self, request: Check) -> Checked:
-        """Whether a spooled payload has the architecture and finite values."""
-        return Checked(reasons=screen(Path(request.path), request.architecture))
+        """Whether a spooled payload has its form and finite values."""
+        return Checked(reasons=screen(Path(request.path), request.form))
 
     def mix(self, request: Mix) -> Mixed:
         """Judge the candidates and mix them into the trained model."""
-        return Blending(
-            request,
-            self._judge,
-            self._blobs,
-            architecture=self._architecture,
-            not_mixed=self._not_mixed,
-            scratch=self._scratch,
-        ).run()
+        return Blending(request, self._judge, self._blobs, self._kind, self._scratch).run()
 
     def export(self, request: Export) -> Exported:
         """Write a model with its network and local intercept for use without konsil."""
@@ -113,9 +109,14 @@ class Workbench:
         intercept = self._judge.intercept(model)
         return Exported(files=write_plain(self._task, model, intercept, Path(request.folder)))
 
+    def _payload(self, before: NamedTensors, trained: NamedTensors) -> Digest:
+        """What is handed out of a trained model, in the blob store."""
+        return self._store(self._kind.payload(self._released(before, trained)))
+
     def _released(self, before: NamedTensors, trained: NamedTensors) -> NamedTensors:
         """What the task lets out of the hospital; it must still be a model like any other."""
-        assert self._task.release is not None
+        if self._task.release is None:
+            return trained
         released = self._task.release(before, trained)
         same = {name: (t.dtype, t.shape) for name, t in trained.items()}
         if {name: (t.dtype, t.shape) for name, t in released.items()} != same:

@@ -29,6 +29,7 @@ from konsil.node.learning.worker_messages import (
     Failed,
     Mix,
     Open,
+    Release,
     Reply,
     Request,
     Train,
@@ -79,6 +80,8 @@ class Worker:
             raise LocalProtocolError(f"{type(request).__name__} before Open")
         if isinstance(request, Train):
             return self._bench.train(request)
+        if isinstance(request, Release):
+            return self._bench.release(request)
         if isinstance(request, Check):
             return self._bench.check(request)
         if isinstance(request, Mix):

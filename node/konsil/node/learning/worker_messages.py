@@ -32,6 +32,8 @@ class Open(_Message, frozen=True):
     seed: int
     """Seed of the consortium: the base model and its initial weights follow from it."""
     device: str
+    kind: str = "parameters"
+    """What is handed out and taken in, one of `konsil.protocol.artifact.KINDS`."""
 
 
 class Opened(_Message, frozen=True):
@@ -41,7 +43,10 @@ class Opened(_Message, frozen=True):
     classes: tuple[str, ...]
     base: bytes
     """Digest of the common initial model, now in the blob store."""
-    architecture: bytes
+    about: bytes
+    """What an artifact's `base` names: that model, or the question that answers are to."""
+    form: bytes
+    """The architecture of an artifact's payload."""
     rows: int
     class_rows: tuple[int, ...]
     data: bytes
@@ -64,15 +69,28 @@ class Trained(_Message, frozen=True):
     out: bytes
     """The locally trained model (x_i)."""
     release: bytes
-    """What may leave the hospital; equals `out` unless the task transforms it."""
+    """The payload to hand out; of parameters it equals `out` unless the task transforms it."""
     loss: float
 
 
+class Release(_Message, frozen=True):
+    """Make a payload of `model`, whose training began with `before`."""
+
+    before: bytes
+    model: bytes
+
+
+class Released(_Message, frozen=True):
+    """The payload lies in the blob store."""
+
+    payload: bytes
+
+
 class Check(_Message, frozen=True):
-    """Is a received payload, spooled at `path`, a model of our architecture with finite values?"""
+    """Has a received payload, spooled at `path`, the form that it must have, and finite values?"""
 
     path: str
-    architecture: bytes
+    form: bytes
 
 
 class Checked(_Message, frozen=True):
@@ -94,6 +112,8 @@ class Candidate(_Message, frozen=True):
     """Set by the operator: this gate value is used instead of the evidence's."""
     copied: bool = False
     """Another author had this payload first."""
+    classes: tuple[str, ...] = ()
+    """The classes that its coverage names as seen."""
 
 
 class Mix(_Message, frozen=True):
@@ -167,5 +187,5 @@ class Failed(_Message, frozen=True):
     """The error's word in `konsil.protocol.errors`: our disk is not the task's fault."""
 
 
-Request = Open | Train | Check | Mix | Export
-Reply = Opened | Trained | Checked | Mixed | Exported | Failed
+Request = Open | Train | Release | Check | Mix | Export
+Reply = Opened | Trained | Released | Checked | Mixed | Exported | Failed

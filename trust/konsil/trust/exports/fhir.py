@@ -36,7 +36,7 @@ def to_fhir(lineage: Lineage, model: bytes, ledgers: Sequence[Told]) -> Resource
     models = {step.out for step in order}
     found: list[tuple[int, str, int, Resource]] = []
     for step in order:
-        if step.kind == "mix":
+        if step.kind in ("mix", "taught"):
             found.append((step.time_ms, step.node, step.index or 0, _provenance(lineage, step)))
         elif step.kind == "train":
             found.append((step.time_ms, step.node, step.index or 0, _training(lineage, step)))

@@ -23,7 +23,7 @@ PREFIXES = {
     "node": "konsil:node/",
     "payload": "konsil:payload/sha256/",
 }
-MADE = ("train", "mix", "release")
+MADE = ("train", "mix", "taught", "release")
 """Kinds of step that are Activities."""
 
 Records = dict[str, dict[str, object]]

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from konsil.trust.questions.gathering import Gathered
     from konsil.trust.questions.taint import Taint, Tainted
 
-_VERBS = {"train": "trained", "mix": "mixed", "release": "released", "base": "base", "unknown": ""}
+_VERBS = {
+    "train": "trained", "mix": "mixed", "taught": "taught", "release": "released", "base": "base",
+    "unknown": "",
+}  # fmt: skip
 
 
 def to_lines(homes: Gathered, found: Taint) -> list[str]:

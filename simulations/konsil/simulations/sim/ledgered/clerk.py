@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from konsil.node.learning.memory import KIND
+from konsil.node.learning.memory import PARAMETERS
 from konsil.protocol import cmp1
 from konsil.protocol.digest import sha256
 from konsil.protocol.learning_bodies import ArtifactIntegrate, Part, TrustUpdate
@@ -59,7 +59,7 @@ class Clerk:
         ):
             update = TrustUpdate(
                 node=record.node,
-                kind=KIND,
+                kind=PARAMETERS,
                 art=record.art,
                 old_e9=record.trust_before_e9,
                 new_e9=record.trust_e9,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.node.learning.memory import KIND
+from konsil.node.learning.memory import PARAMETERS
 from konsil.protocol import artifact, envelope, proof
 from konsil.protocol.artifact import Artifact, PrivacySpent
 from konsil.protocol.artifact import Payload as Named
@@ -112,7 +112,7 @@ class Press:
         published = ArtifactPublish(
             art=out.digest,
             chunk_root=self._payloads.chunk_root(out),
-            kind=KIND,
+            kind=PARAMETERS,
             size=self._payloads.size,
             env=b"",
             derived_from=parents,
@@ -128,7 +128,7 @@ class Press:
         self, node: int, number: int, publisher: str, published: ArtifactPublish
     ) -> Artifact:
         return Artifact(
-            kind=KIND,
+            kind=PARAMETERS,
             publisher=publisher,
             sequence=published.sequence,
             round=number,

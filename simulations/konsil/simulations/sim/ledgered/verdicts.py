@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.node.learning.memory import KIND
+from konsil.node.learning.memory import PARAMETERS
 from konsil.protocol import records
 from konsil.protocol.batches import pack_all
 from konsil.protocol.limits import DEFAULT_LIMITS
@@ -52,7 +52,7 @@ def records_of(
         EvidenceRecord(
             node=node,
             art=art,
-            kind=KIND,
+            kind=PARAMETERS,
             round=number,
             before=before,
             trained=trained,

@@ -1,0 +1,55 @@
+"""Kind: what the rule of trust must be able to do with one kind of artifact.
+
+Whatever is handed in stands for a *point* in some space: a model's tensors, or its answers to a
+question. Distances are taken between points; a trial is a model that went a part of the way
+towards a point; taking in is what the weights make of the own model and the others' payloads.
+A point is never a patient's row, and nothing here knows whom to trust.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from konsil.knowledge.named import NamedTensors
+    from konsil.node.learning.worker_messages import Candidate, Mix
+    from konsil.protocol.digest import Digest
+    from konsil.trust.integrate import Coefficient
+
+
+class Kind(Protocol):
+    """One kind of knowledge, for one opened task."""
+
+    @property
+    def about(self) -> Digest:
+        """What an artifact's `base` must name: what the payload is relative to."""
+
+    @property
+    def form(self) -> Digest:
+        """The architecture of a payload: the names, types and shapes of its tensors."""
+
+    @property
+    def not_mixed(self) -> tuple[str, ...]:
+        """The tensors of the own model that taking in leaves alone."""
+
+    def payload(self, release: NamedTensors) -> NamedTensors:
+        """What is handed out of a model that may leave the hospital."""
+
+    def own(self, model: NamedTensors) -> NamedTensors:
+        """The point of a model of ours."""
+
+    def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
+        """The point that a candidate's payload stands for; what it does not speak of is as in
+        the own point `beside`."""
+
+    def trial(
+        self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
+    ) -> NamedTensors:
+        """A model that went from `before` a part of the way to a point at distance `reach`, the
+        way shortened to `rho`."""
+
+    def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
+        """Write the model that these coefficients make to the new file `out`; its digest."""
