@@ -52,6 +52,7 @@ OPENED = Opened(
     base=TASK,
     about=TASK,
     form=TASK,
+    whole=True,
     rows=100,
     class_rows=(50, 50),
     data=TASK,

@@ -24,7 +24,8 @@ from konsil.protocol.limits import DEFAULT_LIMITS
 HEX = "0123456789abcdef" * 4
 PRIVACY = PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0)
 OPENED = Opened(
-    task="t", classes=("benign", "malignant", "unclear"), base=b"b" * 32, architecture=b"a" * 32,
+    task="t", classes=("benign", "malignant", "unclear"), base=b"b" * 32, about=b"b" * 32,
+    form=b"a" * 32, whole=True,
     rows=63, class_rows=(60, 3, 0), data=b"d" * 32, recipe=b"r" * 32, code=b"c" * 32,
     environment=b"e" * 32,
 )  # fmt: skip

@@ -69,6 +69,7 @@ class ScriptedTrainer:
             base=base,
             about=base,
             form=tensors.architecture(table),
+            whole=True,
             rows=42,
             class_rows=(20, 22),
             data=sha256(b"data" + self.name.encode()),

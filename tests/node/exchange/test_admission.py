@@ -90,7 +90,7 @@ def test_what_agrees_with_its_log_and_our_task_is_admitted(bern):
 @pytest.mark.parametrize(
     ("ours", "reason"),
     [
-        ({"base": b"b" * 32}, "base"),
+        ({"about": b"b" * 32}, "base"),
         ({"form": b"b" * 32}, "architecture"),
         ({"task": "another"}, "architecture"),
     ],

@@ -33,7 +33,7 @@ def tree(root):
 def test_a_good_task_says_what_it_is(tmp_path):
     root = home(tmp_path, model="mlp:4")
     before = tree(root)
-    assert rehearse(root, read_config(root / "node.toml")).task == "tabular/breast_cancer/mlp:4"
+    assert rehearse(root, read_config(root / "node.toml")).task == "tabular/breast_cancer"
     assert tree(root) == before
 
 

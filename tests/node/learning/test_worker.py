@@ -153,7 +153,7 @@ def converse(child: Child, opening: Open, home: Path):
     measured = child.ask(alone)
     assert isinstance(measured, Mixed)
     assert set(measured.after) == set(METRICS)
-    same = (opened.base, opened.recipe, opened.code, opened.environment, opened.architecture)
+    same = (opened.base, opened.recipe, opened.code, opened.environment, opened.form)
     return opened, (*same, trained.out, trained.loss, measured)
 
 

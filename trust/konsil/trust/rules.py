@@ -150,10 +150,9 @@ class History:
         self._judgements = Judgements(findings)
         self.office = Office(node, self._ring, self._margin, self._knows, home)
         self.made: dict[bytes, Made] = {}
-        self.base: bytes | None = None
-        """The model that this log began with."""
+        self.base: bytes | None = None  # the model that this log began with
+        # What was received of whom, and of which kind it is, where its manifest is here.
         self._held: dict[tuple[bytes, str], str | None] = {}
-        """What was received of whom, and of which kind it is, where its manifest is here."""
         self._taken: set[bytes] = set()
         self._sequences: dict[str, int] = {}
         self._unlearned: list[int] = []

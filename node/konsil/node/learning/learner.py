@@ -182,13 +182,13 @@ class Learner:
         """Publish the current model again, on an operator's word."""
         if self.opened is None or self.memory.model is None:
             raise TaskError("there is no model yet", hint="wait for the first round")
-        model = self.memory.model
-        question = Release(before=self.memory.base or model, model=model)
         async with self.publishing:
-            made = await self._trainer.ask(question, Released)
-            entry = await self._press.prepare(
-                made.payload, self.opened, self.memory, parents=(model,)
-            )
+            model, base = self.memory.model, self.memory.base or self.memory.model
+            parents, payload = (base,), model
+            if not self.opened.whole:
+                made = await self._trainer.ask(Release(before=base, model=model), Released)
+                parents, payload = (model,), made.payload
+            entry = await self._press.prepare(payload, self.opened, self.memory, parents=parents)
             return await self._issue(entry)
 
     def _enter(self, phase: str) -> None:

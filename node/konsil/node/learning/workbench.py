@@ -68,6 +68,7 @@ class Workbench:
             base=digest,
             about=self._kind.about,
             form=self._kind.form,
+            whole=request.kind == "parameters" and task.release is None,
             rows=len(task.train),
             class_rows=_class_rows(task),
             data=fingerprints.data_commitment(task.train, fingerprints.secret_salt(home)),

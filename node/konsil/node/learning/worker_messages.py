@@ -47,6 +47,8 @@ class Opened(_Message, frozen=True):
     """What an artifact's `base` names: that model, or the question that answers are to."""
     form: bytes
     """The architecture of an artifact's payload."""
+    whole: bool
+    """A payload is a model as it is: whoever has the model need not ask for one."""
     rows: int
     class_rows: tuple[int, ...]
     data: bytes
