@@ -151,8 +151,7 @@ class History:
         self.office = Office(node, self._ring, self._margin, self._knows, home)
         self.made: dict[bytes, Made] = {}
         self.base: bytes | None = None  # the model that this log began with
-        # What was received of whom, and of which kind it is, where its manifest is here.
-        self._held: dict[tuple[bytes, str], str | None] = {}
+        self._held: dict[tuple[bytes, str], str | None] = {}  # kinds of what was received of whom
         self._taken: set[bytes] = set()
         self._sequences: dict[str, int] = {}
         self._unlearned: list[int] = []
