@@ -94,7 +94,7 @@ class Site:
 def site_of(name: str, own: Images, test: Images, setting: Setting, seed: int) -> Site:
     labels = own.targets.any(axis=(1, 2)).astype(np.int64)
     keep, back = split.by_patient(labels, own.patients, HOLDOUT, seed, name, fewest=2)
-    make = network(setting.model, channels=3, classes=2, masks=True, search=Path())
+    make = network(setting.model, shape=(3, 96, 96), classes=2, masks=True, search=Path())
     task = Task(
         name="nuclei", classes=own.classes, model=make, metric="dice", problem="masks",
         train=as_rows(own.take(keep)), holdout=as_rows(own.take(back)), fit=setting.fitting,

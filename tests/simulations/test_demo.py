@@ -56,6 +56,24 @@ def test_survivors_of_a_killed_hub_go_on_learning_from_each_other(tmp_path):
 
 
 @pytest.mark.slow
+def test_unlike_networks_teach_each_other_by_answers_alone(tmp_path):
+    size = ("--task", "mixed", "--hospitals", "4", "--byzantine", "0", "--rounds", "3")
+    done = run(demo(tmp_path / "run", *size, "--json"))
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert data["artifacts"] == {"logits": 12}
+    assert data["metric_pooled"] is None
+    assert all(ledger["verified"] for ledger in data["ledgers"])
+    assert all(0 < one["metric_network"] <= 1 for one in data["hospitals"])
+    entries = [
+        entry for name in (tmp_path / "run").iterdir() if (name / "ledger").is_dir()
+        for entry in entries_of(Home(name))
+    ]  # fmt: skip
+    rules = {entry.b.rule for entry in entries if isinstance(entry.b, ArtifactIntegrate)}
+    assert rules == {"evidence-logits/1"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_end_of_the_demo_leaves_no_process_behind(how, tmp_path):
     out = tmp_path / "run"

@@ -27,6 +27,19 @@ def test_the_hub_of_a_star_is_honest_and_can_be_killed(seed, tmp_path):
     assert topology.degrees(plan.names, plan.links)[kill.name] == 4
 
 
+def test_a_task_hands_out_what_suits_it_unless_told_otherwise(tmp_path):
+    kinds = {
+        (task, kind): planning.plan_of(Wish(task=task, hospitals=4, byzantine=0, kind=kind),
+                                       folder=tmp_path).kind
+        for task in ("breast_cancer", "mixed")
+        for kind in (None, "weak_labels")
+    }  # fmt: skip
+    assert kinds == {
+        ("breast_cancer", None): "parameters", ("breast_cancer", "weak_labels"): "weak_labels",
+        ("mixed", None): "logits", ("mixed", "weak_labels"): "weak_labels",
+    }  # fmt: skip
+
+
 def test_a_hospital_is_killed_by_name(tmp_path):
     plan = planning.plan_of(Wish(), folder=tmp_path)
     assert planning.kill_of(f"{plan.names[2]}@1", plan) == Kill(name=plan.names[2], round=1)
@@ -48,6 +61,7 @@ def test_a_kill_that_names_nothing_is_refused(words, tmp_path):
         Wish(seed=-1),
         Wish(hospitals=0),
         Wish(task="nothing"),
+        Wish(kind="prototypes"),
     ],
 )
 def test_a_wish_that_cannot_be_is_a_usage_error(wish, tmp_path):

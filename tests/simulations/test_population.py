@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from konsil.knowledge.imaging.options import read_options
+from konsil.knowledge.task import TaskConfig
 from konsil.protocol.errors import ConfigError, UsageError
 from konsil.simulations import population
 
@@ -42,9 +44,40 @@ def test_a_consortium_that_makes_no_sense_is_refused(honest, byzantine):
 
 
 def test_heart_disease_has_its_four_real_hospitals():
-    assert [h.name for h in plan(4, 0, task="heart_disease")] == list(population.HEART_SITES)
-    with pytest.raises(ConfigError, match="4 hospitals, not 5"):
-        plan(4, 1, task="heart_disease")
+    for name in ("heart_disease", "heart"):
+        found = [hospital.name for hospital in plan(4, 0, task=name)]
+        assert found == ["cleveland", "hungary", "switzerland", "va"]
+        with pytest.raises(ConfigError, match="heart_disease has 4 hospitals, not 5"):
+            plan(4, 1, task=name)
+
+
+@pytest.mark.parametrize(
+    ("task", "most"), [("xray", 4), ("nuclei", 4), ("lesions", 5), ("mixed", 5)]
+)
+def test_a_data_set_has_so_many_hospitals_and_no_more(task, most):
+    names = [hospital.name for hospital in plan(most, 0, task=task)]
+    assert len(set(names)) == most
+    assert all(re.fullmatch(r"[a-z][a-z0-9-]{0,31}", name) for name in names)
+    with pytest.raises(ConfigError, match=f"{task} has {most} hospitals, not {most + 1}"):
+        plan(most, 1, task=task)
+
+
+@pytest.mark.parametrize("task", ["lesions", "xray", "nuclei", "mixed"])
+def test_what_a_name_stands_for_is_what_the_task_understands(task, tmp_path):
+    choice = population.choose_task(task, seed=4, folder=tmp_path)
+    for hospital in plan(4, 0, task=task):
+        options = choice.options_of(hospital, 4)
+        told = read_options(TaskConfig(tmp_path, hospital.name, 0, options))
+        assert (told.site, told.split_seed) == (hospital.site, 4)
+
+
+def test_the_hospitals_of_the_mixed_task_have_unlike_networks_and_one_has_few_patients(tmp_path):
+    choice = population.choose_task("mixed", seed=0, folder=tmp_path)
+    found = [choice.options_of(hospital, 4) for hospital in plan(4, 0, task="mixed")]
+    assert choice.kind == "logits"
+    assert len({options["model"] for options in found}) == 3
+    assert {options["model"].partition(":")[0] for options in found} == {"cnn", "mlp"}
+    assert [options.get("patients") for options in found] == [None, None, None, 24]
 
 
 def test_a_task_is_a_data_set_a_file_or_a_factory(tmp_path):

@@ -15,7 +15,7 @@ from konsil.simulations.facts import LedgerFacts
 class _Page(HTMLParser):
     """Collects tags, links and whether every element is closed."""
 
-    void = frozenset({"meta", "br", "img", "link", "input", "hr"})
+    void = frozenset({"meta", "br", "img", "link", "input", "hr", "wbr"})
 
     def __init__(self):
         super().__init__()

@@ -8,7 +8,6 @@ normalised by each hospital's own training rows; all hospitals start from the sa
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from msgspec import Meta
 
 from konsil.knowledge import heart, split
 from konsil.knowledge.cohort import Cohort, preparation, standardised
+from konsil.knowledge.data.place import data_folder
 from konsil.knowledge.embedded import breast_cancer
 from konsil.knowledge.networks import hidden_widths, perceptron
 from konsil.knowledge.spreadsheet import Columns, read_csv
@@ -84,6 +84,7 @@ def build(config: TaskConfig) -> Task:
         batch_size=options.batch,
         learning_rate=options.lr,
         question=partial(gaussian, options.question, inputs, train.classes, seed=config.seed),
+        test=partial(common_test, config),
         preparation=preparation(train),
     )
 
@@ -112,16 +113,6 @@ def read_options(config: TaskConfig) -> TabularOptions:
     if dealt and isinstance(options.site, int) and not 0 <= options.site < options.sites:
         raise ConfigError(f"[task.options] site = {options.site} is not in 0 … sites - 1")
     return options
-
-
-def data_folder() -> Path:
-    """Where fetched data sets lie: `KONSIL_DATA`, else the user's data folder."""
-    named = os.environ.get("KONSIL_DATA")
-    if named:
-        return Path(named)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("konsil"))
 
 
 def _parts(config: TaskConfig, options: TabularOptions) -> tuple[Cohort, Cohort, Cohort]:

@@ -102,6 +102,8 @@ class Task:
     `train`. `loss` defaults to cross-entropy, `fit` to `konsil.knowledge.train.descend`.
     `question` makes the unlabelled rows that members of any architecture answer; all of them
     must make the same, from the seed or from public data.
+    `test` makes rows on which nobody trains, for whoever measures a whole consortium; it may
+    raise `ConfigError` where there are none.
     `local` names tensors, or prefixes that end in a dot, which stay out of the mix;
     batch normalisation always does. `release` is where noise for privacy belongs.
     `preparation` goes with a model that the hospital itself exports. `problem` says whether the
@@ -123,6 +125,7 @@ class Task:
     fit: Fit | None = None
     release: Release | None = None
     question: Callable[[], Question] | None = None
+    test: Callable[[], Rows] | None = None
     local: tuple[str, ...] = ()
     preparation: Preparation | None = None
     problem: Problem = "classes"

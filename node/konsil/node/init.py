@@ -86,6 +86,7 @@ def node_toml(
     *,
     members: Sequence[Member] | None = None,
     training: Mapping[str, Any] | None = None,
+    kind: str | None = None,
     edges: Sequence[tuple[str, str]] | None = None,
 ) -> str:
     """The text of a `node.toml`; the member list holds only `member` when none is given."""
@@ -95,6 +96,8 @@ def node_toml(
         "task": {"factory": factory, "options": dict(options)},
         "training": dict(training or {"rounds": ROUNDS}),
     }
+    if kind is not None:
+        document["artifacts"] = {"kind": kind}
     if edges is not None:
         document["overlay"] = {"edges": [list(edge) for edge in edges]}
     tables = [member_table(one) for one in (members or [member])]

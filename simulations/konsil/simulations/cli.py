@@ -40,12 +40,20 @@ def demo(
         str,
         typer.Option(
             metavar="NAME",
-            help="breast_cancer, heart_disease, FILE.csv, FILE.py:function or module:function.",
+            help="breast_cancer, heart, lesions, xray, nuclei, mixed, FILE.csv, FILE.py:function "
+            "or module:function.",
         ),
     ] = "breast_cancer",
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="A key of [task.options]; may be repeated."),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="What is handed out: parameters, data_vector, logits or weak_labels; "
+            "by default what suits the task."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Names, split and first model follow from it.")] = 0,
     kill: Annotated[
@@ -65,7 +73,7 @@ def demo(
 
     wish = planning.Wish(
         hospitals=hospitals, byzantine=byzantine, attack=attack, rounds=rounds, topology=topology,
-        task=task, options=tuple(option or ()), seed=seed, kill=kill, out=out,
+        task=task, options=tuple(option or ()), kind=kind, seed=seed, kill=kill, out=out,
         keep_running=keep_running,
     )  # fmt: skip
     _perform(wish, as_json=as_json)

@@ -217,6 +217,7 @@ class Consortium:
                 options,
                 members=members,
                 training=plan.training_of(hospital),
+                kind=plan.kind,
                 edges=plan.links,
             )
             (self.out / member.name / "node.toml").write_text(text)

@@ -2,9 +2,9 @@
 
 The one module of this floor that imports torch (see `measuring` for the protocol). It opens
 each hospital's own task from its home, as the daemon's worker did, and measures on patients
-that nobody trained on: those that the task's module sets aside (its function `common_test`),
-else the honest hospitals' held-back rows together. Every model is measured as its hospital
-would use it: with its own normalisation, and the intercept fitted on its own training rows.
+that nobody trained on: those that the task sets aside (`Task.test`), else the honest hospitals'
+held-back rows together. Every model is measured as its hospital would use it: with its own
+normalisation, and the intercept fitted on its own training rows.
 
 `local` repeats the daemon's training schedule without any exchange; `pooled` is one model
 trained in the same way on everybody's rows.
@@ -23,10 +23,9 @@ import msgspec
 import torch
 
 from konsil.knowledge import pack
-from konsil.knowledge.calibrate import fit_intercept
-from konsil.knowledge.evaluate import evaluate
+from konsil.knowledge.judge import Judge
 from konsil.knowledge.task import Rows, Task, TaskConfig, load_factory
-from konsil.knowledge.train import initial_model, predict, train
+from konsil.knowledge.train import initial_model, train
 from konsil.node.config import read_config
 from konsil.node.paths import Home
 from konsil.node.store.blobs import BlobStore
@@ -107,12 +106,12 @@ def open_task(root: Path) -> Opened:
     told = TaskConfig(
         home=home.root, name=config.node.name, seed=config.training.seed, options=options
     )
-    set_aside = getattr(sys.modules[factory.__module__], "common_test", None)
+    task = factory(told)
     try:
-        test = None if set_aside is None else set_aside(told)
+        test = None if task.test is None else task.test()
     except ConfigError:
         test = None
-    return Opened(factory(told), test)
+    return Opened(task, test)
 
 
 class Bench:
@@ -121,15 +120,11 @@ class Bench:
     def __init__(self, task: Task, test: Rows) -> None:
         self.task = task
         self.test = test
+        self._judge = Judge(task, "cpu")
 
     def score(self, model: NamedTensors) -> float | None:
         """The task's metric on the test rows, with the local intercept; None if undefined."""
-        module = self.task.model()
-        model.load_into(module)
-        trained = predict(module, self.task.train.inputs).numpy()
-        intercept = fit_intercept(trained, self.task.train.targets.numpy())
-        logits = predict(module, self.test.inputs).numpy() + intercept
-        return evaluate(logits, self.test.targets.numpy()).get(self.task.metric)
+        return self._judge.measure(model, self.test).get(self.task.metric)
 
     def stored(self, root: Path, digest: str | None) -> float | None:
         """The score of a model in a home's blob store; None when it is not there."""
@@ -162,10 +157,11 @@ def joined(parts: Sequence[Rows]) -> Rows:
 def pooled(benches: Mapping[str, Bench], question: Question) -> dict[str, float]:
     """The reference: one model trained on all honest rows, as each hospital would use it.
 
-    Empty for tasks that do not share their classes and inputs.
+    Empty for tasks that do not share their classes, inputs and network.
     """
     tasks = [bench.task for bench in benches.values()]
-    if len({(task.classes, task.train.inputs.shape[1:]) for task in tasks}) > 1:
+    shared = {(one.classes, one.train.inputs.shape[1:], str(one.model())) for one in tasks}
+    if len(shared) > 1:
         return {}
     together = dataclasses.replace(
         tasks[0],

@@ -19,6 +19,8 @@ from konsil.simulations.population import Hospital, TaskChoice
 from konsil.simulations.topology import Edge
 
 CONSORTIUM = "konsil-demo"
+KINDS = ("parameters", "data_vector", "logits", "weak_labels")
+"""What hospitals can hand out."""
 HUB = "HUB"
 """The word that `--kill` takes for the member with most links."""
 
@@ -33,6 +35,7 @@ class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     topology: str = "ring_chords"
     task: str = "breast_cancer"
     options: tuple[str, ...] = ()
+    kind: str | None = None
     seed: int = 0
     kill: str | None = None
     out: Path | None = None
@@ -51,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     attack: str
     rounds: int
     seed: int
+    kind: str = "parameters"
     patience_s: float = 20.0
     task_timeout_s: float = 60.0
 
@@ -111,6 +115,8 @@ def plan_of(wish: Wish, *, folder: Path) -> Plan:
             f"there is no topology `{wish.topology}`",
             hint=f"one of {', '.join(sorted(topology.TOPOLOGIES))}",
         )
+    if wish.kind is not None and wish.kind not in KINDS:
+        raise UsageError(f"there is no kind `{wish.kind}`", hint=f"one of {', '.join(KINDS)}")
     if wish.rounds < 1 or wish.seed < 0:
         raise UsageError("--rounds must be 1 or more, --seed 0 or more")
     choice = population.choose_task(wish.task, seed=wish.seed, folder=folder)
@@ -130,6 +136,7 @@ def plan_of(wish: Wish, *, folder: Path) -> Plan:
         attack=wish.attack,
         rounds=wish.rounds,
         seed=wish.seed,
+        kind=wish.kind or choice.kind,
         task_timeout_s=30.0 + 3.0 * len(members),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,11 +27,20 @@ NAMES = (
 )  # fmt: skip
 """Generic names, in no order that means anything."""
 
-HEART_SITES = ("cleveland", "hungary", "switzerland", "va")
-"""The four real hospitals of the heart-disease data."""
+SITES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "heart_disease": ("cleveland", "hungary", "switzerland", "va"),
+        "xray": ("plain", "bright", "dark-noisy", "soft"),
+        "nuclei": ("fluo-256", "fluo-696", "stain-purple", "stain-white"),
+    }
+)
+"""The hospitals of the data sets that have their own, in the order of their sites."""
 
 TABULAR = "konsil.knowledge.tabular:build"
 """The factory of every tabular task."""
+CLASSIFY = "konsil.knowledge.imaging.tasks:classify"
+SEGMENT = "konsil.knowledge.imaging.tasks:segment"
+"""The factories of tasks on images."""
 
 MAX_MEMBERS = 64
 """Daemons that one machine can be asked to start."""
@@ -65,13 +75,15 @@ def hospitals(*, honest: int, byzantine: int, seed: int, task: str) -> tuple[Hos
 
 
 def _names(total: int, task: str, draw: random.Random) -> list[str]:
-    if task == "heart_disease":
-        if total > len(HEART_SITES):
-            raise ConfigError(
-                f"heart_disease has {len(HEART_SITES)} hospitals, not {total}",
-                hint="lower --hospitals or --byzantine, for example --hospitals 4 --byzantine 0",
-            )
-        return list(HEART_SITES[:total])
+    task = ALIASES.get(task, task)
+    most = len(SITES.get(task, ())) or MOST.get(task, total)
+    if total > most:
+        raise ConfigError(
+            f"{task} has {most} hospitals, not {total}",
+            hint="lower --hospitals or --byzantine, for example --hospitals 4 --byzantine 0",
+        )
+    if task in SITES:
+        return list(SITES[task][:total])
     names = draw.sample(NAMES, min(total, len(NAMES)))
     more = (f"{name}-{ward}" for ward in range(2, MAX_MEMBERS) for name in names)
     return [*names, *(next(more) for _ in range(total - len(names)))]
@@ -83,10 +95,16 @@ class TaskChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     factory: str
     options: dict[str, Any]
     file: Path | None = None
+    kind: str = "parameters"
+    """What is handed out, where nothing else is asked for."""
+    each: tuple[dict[str, Any], ...] = ()
+    """More options of each site, in turn, where hospitals differ."""
 
     def options_of(self, hospital: Hospital, sites: int) -> dict[str, Any]:
-        """The `[task.options]` of one hospital: its site, of so many."""
-        return {**self.options, "site": hospital.site, "sites": sites}
+        """The `[task.options]` of one hospital: its site, of so many where a table is dealt."""
+        own = self.each[hospital.site % len(self.each)] if self.each else {}
+        dealt = {} if self.factory in (CLASSIFY, SEGMENT) else {"sites": sites}
+        return {**self.options, **own, "site": hospital.site, **dealt}
 
     def with_options(self, words: Sequence[str]) -> TaskChoice:
         """The same with more `[task.options]`, each `KEY=VALUE`; VALUE as in TOML, or a text.
@@ -108,21 +126,21 @@ class TaskChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 def choose_task(name: str, *, seed: int, folder: Path) -> TaskChoice:
     """What the name of a task stands for, split by `seed`; files are looked up from `folder`.
 
-    A name is `breast_cancer`, `heart_disease`, a path to a CSV file, a path to a Python file
+    A name is one of `CHOICES` or `ALIASES`, a path to a CSV file, a path to a Python file
     followed by `:function`, or `module:function`. Raises `UsageError` for anything else.
     """
-    if name in DATASETS:
-        return TaskChoice(
-            factory=TABULAR, options={"dataset": name, "split_seed": seed, **DATASETS[name]}
-        )
+    name = ALIASES.get(name, name)
+    if name in CHOICES:
+        known = CHOICES[name]
+        return msgspec.structs.replace(known, options={"split_seed": seed, **known.options})
     if name.endswith(".csv"):
         return TaskChoice(factory=TABULAR, options={"dataset": str(_existing(folder / name))})
     module, colon, function = name.rpartition(":")
     if not colon or not module or not function:
-        known = ", ".join(DATASETS)
+        names = ", ".join(CHOICES)
         raise UsageError(
             f"there is no task `{name}`",
-            hint=f"one of {known}, FILE.csv, FILE.py:function or module:function",
+            hint=f"one of {names}, FILE.csv, FILE.py:function or module:function",
         )
     if module.endswith(".py"):
         file = _existing(folder / module)
@@ -137,10 +155,55 @@ def _existing(path: Path) -> Path:
     return path.resolve()
 
 
-DATASETS: Mapping[str, dict[str, Any]] = {
-    # Small hospitals with uneven classes that have not finished learning after eight rounds:
-    # what a network is for. Chosen on seeds 100 and up (docs/benchmarks.md).
-    "breast_cancer": {"size": 60, "holdout": 0.5, "alpha": 2.0, "local_epochs": 4, "lr": 0.02},
-    "heart_disease": {"holdout": 0.3},
-}
-"""The data sets that a name stands for, and the options that go with each."""
+ALIASES: Mapping[str, str] = MappingProxyType({"heart": "heart_disease"})
+"""Shorter names of data sets."""
+
+MOST: Mapping[str, int] = MappingProxyType({"lesions": 5, "mixed": 5})
+"""Hospitals of data sets that are generated for so many at most."""
+
+CHOICES: Mapping[str, TaskChoice] = MappingProxyType(
+    {
+        # Small hospitals with uneven classes that have not finished learning after eight rounds:
+        # what a network is for. Chosen on seeds 100 and up (docs/benchmarks.md).
+        "breast_cancer": TaskChoice(
+            factory=TABULAR,
+            options={
+                "dataset": "breast_cancer",
+                "size": 60,
+                "holdout": 0.5,
+                "alpha": 2.0,
+                "local_epochs": 4,
+                "lr": 0.02,
+            },
+        ),
+        "heart_disease": TaskChoice(
+            factory=TABULAR, options={"dataset": "heart_disease", "holdout": 0.3}
+        ),
+        "lesions": TaskChoice(
+            factory=CLASSIFY,
+            options={"dataset": "lesions", "size": 32, "optimiser": "adam", "lr": 0.01},
+        ),
+        "xray": TaskChoice(
+            factory=CLASSIFY,
+            options={"dataset": "pneumoniamnist", "optimiser": "adam", "lr": 0.01},
+        ),
+        "nuclei": TaskChoice(
+            factory=SEGMENT,
+            options={"dataset": "nuclei", "optimiser": "adam", "lr": 0.01, "local_steps": 3},
+        ),
+        # Unlike networks, and one hospital with few patients: only answers can teach here.
+        "mixed": TaskChoice(
+            factory=CLASSIFY,
+            kind="logits",
+            options={"dataset": "lesions", "size": 32, "optimiser": "adam", "lr": 0.01},
+            each=(
+                {"model": "cnn:8-16"},
+                {"model": "cnn:12-24-24"},
+                {"model": "mlp:32"},
+                {"model": "cnn:8-16", "patients": 24},
+                {"model": "cnn:8-16"},
+            ),
+        ),
+    }
+)
+"""What a name stands for: how its hospitals learn, and what they hand out."""

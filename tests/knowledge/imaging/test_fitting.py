@@ -42,7 +42,7 @@ def task(*, masks: bool, **changes) -> Task:
     plain = Task(
         name="discs",
         classes=("ground", "disc") if masks else ("small", "large"),
-        model=network(model, channels=1, classes=2, masks=masks, search=Path()),
+        model=network(model, shape=(1, 16, 16), classes=2, masks=masks, search=Path()),
         train=discs(32, 1, masks=masks),
         holdout=discs(16, 2, masks=masks, first=100),
         fit=fit,

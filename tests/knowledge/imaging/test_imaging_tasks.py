@@ -10,7 +10,7 @@ import torch
 
 from konsil.knowledge import train
 from konsil.knowledge.data import xray
-from konsil.knowledge.imaging.tasks import classify, common_test, segment
+from konsil.knowledge.imaging.tasks import classify, segment
 from konsil.knowledge.judge import Judge
 from konsil.knowledge.task import TaskConfig, load_factory
 from konsil.protocol.errors import ConfigError
@@ -40,9 +40,38 @@ def test_lesions_are_classified_and_segmented_in_every_modality(modality, channe
         done = train.train(task, start, seed=1, node="a", number=1)
         gain, error = Judge(task, "cpu").gain(start, done.model)
         assert np.isfinite([done.loss, gain, error]).all()
-    assert set(kinds.train.patients).isdisjoint(
-        common_test(config(tmp_path, modality=modality, **SMALL), masks=False).patients
-    )
+    assert set(kinds.train.patients).isdisjoint(kinds.test().patients)
+
+
+def test_a_hospital_keeps_no_more_patients_than_asked_for(tmp_path):
+    all_of_them = classify(config(tmp_path, **SMALL | {"site": 0}))
+    few = classify(config(tmp_path, patients=16, **SMALL | {"site": 0}))
+    own = {*few.train.patients, *few.holdout.patients}
+    assert len(own) == 16
+    assert own < {*all_of_them.train.patients, *all_of_them.holdout.patients}
+    assert few.test().patients == all_of_them.test().patients
+
+
+def test_all_ask_the_same_about_patients_that_nobody_has(tmp_path):
+    asked = [classify(config(tmp_path, question=20, **SMALL | {"site": site})) for site in (0, 1)]
+    questions = [task.question() for task in asked]
+    assert questions[0].digest == questions[1].digest
+    assert questions[0].inputs.shape == (20, 3, 32, 32)
+    assert questions[0].classes == asked[0].classes
+    other = classify(config(tmp_path, question=20, split_seed=9, **SMALL)).question()
+    assert other.digest != questions[0].digest
+    assert segment(config(tmp_path, **SMALL)).question is None
+
+
+@pytest.mark.usefixtures("real_data")
+def test_x_ray_asks_about_public_images_that_no_hospital_has(tmp_path):
+    options = {"dataset": "pneumoniamnist", "question": 50}
+    tasks = [classify(config(tmp_path, site=site, **options)) for site in range(2)]
+    levels = [task.question().levels for task in tasks]
+    assert np.array_equal(*levels)
+    asked = {one.tobytes() for one in levels[0]}
+    own = np.rint(tasks[0].train.inputs.numpy() * 255).astype(np.uint8)
+    assert not asked & {one.tobytes() for one in own}
 
 
 def test_hospitals_differ_and_the_split_seed_is_its_own(tmp_path):
@@ -50,7 +79,7 @@ def test_hospitals_differ_and_the_split_seed_is_its_own(tmp_path):
     one = segment(config(tmp_path, site=3, **small))
     other = segment(config(tmp_path, site=2, **small))
     assert set(one.train.patients).isdisjoint(other.train.patients)
-    assert one.name == other.name == "imaging/lesions/unet"
+    assert one.name == other.name == "imaging/lesions"
     again = segment(TaskConfig(tmp_path, "a", 1, {"site": 3, **small}))
     assert torch.equal(one.train.inputs, again.train.inputs)
     moved = segment(config(tmp_path, site=3, split_seed=5, **small))
@@ -68,7 +97,7 @@ def test_options_reach_the_fitting(tmp_path):
     assert (fit["optimiser"], fit["rate"], fit["steps"], fit["batch"]) == ("adam", 0.01, 2, 4)
     assert (fit["weighted"], fit["dice"]) == (True, 0.5)
     assert (task.fit.augmentation.shift, task.fit.plan.rounds) == (2, 9)
-    assert task.name == "imaging/lesions/unet:4-8"
+    assert task.name == "imaging/lesions"
     whole = segment(config(tmp_path, **SMALL | {"local_steps": 0, "local_epochs": 3}))
     assert (whole.fit.steps, whole.fit.epochs, whole.local_steps) == (None, 3, None)
 
@@ -94,7 +123,7 @@ def test_own_arrays_with_sites(tmp_path):
     options = {"dataset": "own.npz", "classes": ["ground", "spot"], "model": "unet:4-8"}
     task = segment(config(tmp_path, "bern", **options))
     assert len(task.train) + len(task.holdout) == 12
-    assert task.name == "imaging/own/unet:4-8"
+    assert task.name == "imaging/own"
     assert task.train.targets.shape[1:] == (10, 12)
     graz = segment(config(tmp_path, "bern", site="graz", test=0.25, **options))
     assert len(graz.train) + len(graz.holdout) == 9
@@ -103,7 +132,7 @@ def test_own_arrays_with_sites(tmp_path):
     with pytest.raises(ConfigError, match="does not have one class an image"):
         classify(config(tmp_path, "bern", **options | {"model": "cnn"}))
     with pytest.raises(ConfigError, match="no patients are set aside"):
-        common_test(config(tmp_path, "bern", **options), masks=True)
+        task.test()
 
 
 def test_an_own_folder_of_classes(tmp_path):
@@ -119,14 +148,14 @@ def test_an_own_folder_of_classes(tmp_path):
     task = classify(config(tmp_path, **options))
     assert task.classes == ("ill", "well")
     assert task.train.inputs.shape[1:] == (1, 12, 12)
-    assert task.name == "imaging/pictures/cnn:4"
+    assert task.name == "imaging/pictures"
 
 
 @pytest.mark.usefixtures("real_data")
 def test_nuclei(tmp_path):
     options = {"dataset": "nuclei", "site": "stain_white_320x256"}
     task = segment(config(tmp_path, **options))
-    test = common_test(config(tmp_path, **options), masks=True)
+    test = task.test()
     assert task.train.inputs.shape[1:] == (3, 96, 96)
     everybody = {*task.train.patients, *task.holdout.patients, *test.patients}
     assert len(everybody) == len(task.train) + len(task.holdout) + len(test) == 14

@@ -14,8 +14,9 @@ from konsil.protocol.errors import ConfigError
 
 def made(model: str, tmp_path, *, channels=3, classes=2, masks=False, settings=None):
     make = network(
-        model, channels=channels, classes=classes, masks=masks, search=tmp_path, settings=settings
-    )
+        model, shape=(channels, 6, 6), classes=classes, masks=masks, search=tmp_path,
+        settings=settings,
+    )  # fmt: skip
     torch.manual_seed(1)
     return make()
 
@@ -31,6 +32,14 @@ def test_any_size_and_any_channels_give_an_answer_of_the_right_shape(model, size
         assert torch.isfinite(outputs).all()
 
 
+def test_a_perceptron_sees_all_pixels_of_one_size(tmp_path):
+    module = made("mlp:5", tmp_path, channels=2, classes=3)
+    assert module(torch.rand(4, 2, 6, 6)).shape == (4, 3)
+    assert sum(weight.numel() for weight in module.parameters()) == 5 * (2 * 36 + 1) + 3 * 6
+    with pytest.raises(ConfigError, match="is not known"):
+        made("mlp:5", tmp_path, masks=True)
+
+
 def test_the_small_unet_has_thirty_thousand_weights(tmp_path):
     module = made("unet", tmp_path, masks=True)
     assert sum(weight.numel() for weight in module.parameters()) == 29_930
@@ -42,7 +51,7 @@ def test_starts_depend_on_torch_random_numbers_alone(model, tmp_path):
     one, other = (made(model, tmp_path, masks=masks).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     torch.manual_seed(2)
-    third = network(model, channels=3, classes=2, masks=masks, search=tmp_path)().state_dict()
+    third = network(model, shape=(3, 6, 6), classes=2, masks=masks, search=tmp_path)().state_dict()
     assert any(not torch.equal(one[name], third[name]) for name in one)
 
 

@@ -1,13 +1,14 @@
 """Networks: the image networks that a short name stands for.
 
 ``cnn``, ``cnn:8-16``, ``unet``, ``unet:8-16-32`` list the widths of their levels; ``cnn-bn`` and
-``unet-bn`` use batch normalisation, for comparison. ``module:factory`` is any other network, of
-the hospital's own file or of an installed package such as MONAI. Initial weights come from
-torch's random numbers only.
+``unet-bn`` use batch normalisation, for comparison; ``mlp:32`` has hidden layers over all pixels.
+``module:factory`` is any other network, of the hospital's own file or of an installed package
+such as MONAI. Initial weights come from torch's random numbers only.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -17,6 +18,7 @@ from torch import nn
 
 from konsil.knowledge.imaging import unet
 from konsil.knowledge.imaging.layers import Norm, block, halved
+from konsil.knowledge.networks import hidden_widths, perceptron
 from konsil.knowledge.task import load_function
 from konsil.protocol.errors import ConfigError
 
@@ -96,13 +98,14 @@ def design(model: str) -> Design | None:
 def network(
     model: str,
     *,
-    channels: int,
+    shape: tuple[int, int, int],
     classes: int,
     masks: bool,
     search: Path,
     settings: Mapping[str, Any] | None = None,
 ) -> Callable[[], nn.Module]:
-    """What makes the network `model`, for images of `channels` and masks or classes.
+    """What makes the network `model`, for images of `shape` (channels, height, width) and
+    masks or classes.
 
     `settings` are the keyword arguments of a ``module:factory``, which is looked for in the
     folder `search` first. Raises `ConfigError` for a name that means nothing, for a network
@@ -119,17 +122,24 @@ def network(
                 hint=f"model = {other}",
             )
         make = unet.UNet if found.kind == "unet" else ConvolutionalNetwork
-        return partial(make, channels, classes, found.widths, found.norm)
-    if ":" not in model or model.partition(":")[0] in _KINDS:
+        return partial(make, shape[0], classes, found.widths, found.norm)
+    hidden = hidden_widths(model)
+    if hidden and not (masks or settings):
+        return partial(_flat, math.prod(shape), hidden, classes)
+    if ":" not in model or model.partition(":")[0] in (*_KINDS, "mlp"):
         raise ConfigError(
             f"[task.options] model = {model!r} is not known",
-            hint="cnn, cnn:8-16, unet, unet:8-16-32, each also with -bn, or module:factory",
+            hint="mlp:32, cnn, cnn:8-16, unet, unet:8-16-32, each also with -bn, or module:factory",
         )
     factory = partial(
         load_function(model, search, setting="[task.options] model"), **(settings or {})
     )
     _expect_module(factory, model)
     return factory
+
+
+def _flat(pixels: int, hidden: Sequence[int], classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), *perceptron(pixels, hidden, classes))
 
 
 def _expect_module(factory: Callable[[], object], model: str) -> None:

@@ -48,8 +48,12 @@ class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     salt: str = "dicom.salt"
     window: tuple[float, float] | None = None
     """Of `dicom:`; a secret file in the home, and the lowest and highest value shown."""
+    patients: Annotated[int, Meta(ge=0)] = 0
+    """Patients to learn from and judge with that a hospital has at most; 0 keeps all."""
+    question: _Count = 256
+    """Unlabelled images that all members answer, where they exchange logits or weak labels."""
     model: str = ""
-    """`cnn`, `cnn:8-16`, `unet`, `unet:8-16-32`, with `-bn`, or `module:factory`."""
+    """`mlp:32`, `cnn`, `cnn:8-16`, `unet`, `unet:8-16-32`, with `-bn`, or `module:factory`."""
     model_options: dict[str, Any] = {}
     """Keyword arguments of a `module:factory`."""
     augmentation: Augmentation = Augmentation()

@@ -67,6 +67,17 @@ def held_back(images: Images, share: float, *words: object) -> tuple[Places, Pla
     return split.by_patient(_strata(images), images.patients, share, *words)
 
 
+def few(images: Images, patients: int, *words: object) -> Images:
+    """The images of at most so many patients, classes as they are; 0 keeps all."""
+    every = len(set(images.patients))
+    if patients == 0 or patients >= every:
+        return images
+    _, kept = split.by_patient(
+        _strata(images), images.patients, patients / every, "few", *words, fewest=split.FEWEST
+    )
+    return images.take(kept)
+
+
 def _strata(images: Images) -> Labels:
     if not images.masked:
         return images.targets

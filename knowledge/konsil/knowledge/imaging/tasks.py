@@ -7,6 +7,7 @@ normalise inside, so no hospital needs another's means. All start from the same 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from konsil.knowledge.data.images import as_rows
 from konsil.knowledge.imaging.fitting import Fitting
 from konsil.knowledge.imaging.networks import network
 from konsil.knowledge.imaging.options import ImagingOptions, read_options
-from konsil.knowledge.imaging.sources import held_back, source
+from konsil.knowledge.imaging.questions import question
+from konsil.knowledge.imaging.sources import few, held_back, source
 from konsil.knowledge.task import Rows, Task, TaskConfig
 from konsil.protocol.errors import ConfigError
 
@@ -36,12 +38,7 @@ def segment(config: TaskConfig) -> Task:
     return _task(config, masks=True)
 
 
-def common_test(config: TaskConfig, *, masks: bool) -> Rows:
-    """This hospital's images on which nobody trains.
-
-    Raises `ConfigError` where option `test` leaves none.
-    """
-    test = source(config, read_options(config), masks=masks).test
+def _set_aside(test: Images) -> Rows:
     if len(test) == 0:
         raise ConfigError("[task.options] test: no patients are set aside", hint="set test = 0.3")
     return as_rows(test)
@@ -51,22 +48,26 @@ def _task(config: TaskConfig, *, masks: bool) -> Task:
     options = read_options(config)
     model = options.model or ("unet" if masks else "cnn")
     found = source(config, options, masks=masks)
-    keep, back = held_back(found.own, options.holdout, config.seed, found.site)
+    own = few(found.own, options.patients, config.seed, found.site)
+    keep, back = held_back(own, options.holdout, config.seed, found.site)
     if len(keep) == 0 or len(back) == 0:
-        raise ConfigError(f"[task.options] site {found.site}: {len(found.own)} images are too few")
+        raise ConfigError(f"[task.options] site {found.site}: {len(own)} images are too few")
+    classes = own.classes
     return Task(
-        name=options.name or f"imaging/{_short(options.dataset)}/{model}",
-        classes=found.own.classes,
-        model=_network(config, options, model, found.own, masks=masks),
-        train=as_rows(found.own.take(keep)),
-        holdout=as_rows(found.own.take(back)),
+        name=options.name or f"imaging/{_short(options.dataset)}",
+        classes=classes,
+        model=_network(config, options, model, own, masks=masks),
+        train=as_rows(own.take(keep)),
+        holdout=as_rows(own.take(back)),
         metric="dice" if masks else "auc",
         local_epochs=options.local_epochs,
         local_steps=options.local_steps or None,
         batch_size=options.batch,
         learning_rate=options.lr,
-        fit=fitting(options, len(found.own.classes)),
+        fit=fitting(options, len(classes)),
         problem="masks" if masks else "classes",
+        question=None if masks else partial(question, config, options, classes, own.shape),
+        test=partial(_set_aside, found.test),
     )
 
 
@@ -90,10 +91,9 @@ def fitting(options: ImagingOptions, classes: int) -> Fitting:
 def _network(
     config: TaskConfig, options: ImagingOptions, model: str, images: Images, *, masks: bool
 ) -> Callable[[], nn.Module]:
-    channels, _, _ = images.shape
     return network(
         model,
-        channels=channels,
+        shape=images.shape,
         classes=len(images.classes),
         masks=masks,
         search=config.home,

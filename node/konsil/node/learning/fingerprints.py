@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import platform
+from dataclasses import is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import msgspec
 import numpy as np
 import torch
 
-from konsil.knowledge import batches, train
+import konsil.knowledge
 from konsil.protocol.digest import Digest, tagged
 from konsil.protocol.errors import StorageError
 
@@ -66,7 +67,7 @@ def recipe(task: Task, request: Open) -> Digest:
         "classes": task.classes,
         "model": str(task.model()),
         "loss": _name_of(task.loss) or "cross_entropy",
-        "fit": _name_of(task.fit) or "descend",
+        "fit": repr(task.fit) if is_dataclass(task.fit) else _name_of(task.fit) or "descend",
         "release": _name_of(task.release) or "identity",
         "local": task.local,
         "local_epochs": task.local_epochs,
@@ -80,10 +81,11 @@ def recipe(task: Task, request: Open) -> Digest:
 
 
 def code(factory: Factory) -> Digest:
-    """The source files that train: the task's own and our loop."""
-    found = [inspect.getsourcefile(part) for part in (factory, train, batches)]
-    texts = [Path(name).read_bytes() for name in found if name and Path(name).is_file()]
-    return tagged("code", *texts)
+    """The source files that train: the task's own, and all of `konsil.knowledge`."""
+    own = inspect.getsourcefile(factory)
+    ours = sorted(Path(konsil.knowledge.__file__).parent.rglob("*.py"))
+    named = ([Path(own)] if own else []) + ours
+    return tagged("code", *(path.read_bytes() for path in named if path.is_file()))
 
 
 def environment() -> Digest:

@@ -44,6 +44,12 @@ for row in torch.softmax(logits, dim=1).tolist():
     print(dict(zip(facts["classes"], row)))
 '''
 
+_MASKS = """\
+logits = model(inputs)  # one value a class and pixel
+for mask in logits.argmax(dim=1):
+    print({{name: int((mask == place).sum()) for place, name in enumerate(facts["classes"])}})
+"""
+
 
 def write_plain(
     task: Task, model: NamedTensors, intercept: tuple[float, ...], folder: Path
@@ -76,7 +82,10 @@ def write_plain(
         pack.save(model, folder / FILES[0])
         torch.export.save(program, folder / FILES[1])
         (folder / FILES[2]).write_text(json.dumps(facts, indent=2) + "\n")
-        text = _EXAMPLE.format(shape=tuple(inputs.shape), dtype=inputs.dtype)
+        example = _EXAMPLE
+        if task.problem == "masks":
+            example = _EXAMPLE[: _EXAMPLE.index("logits = ")] + _MASKS
+        text = example.format(shape=tuple(inputs.shape), dtype=inputs.dtype)
         (folder / FILES[3]).write_text(text)
     except OSError as fault:
         raise StorageError(f"{folder}: cannot be written: {fault.strerror}") from fault

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def build(config: TaskConfig) -> Task:
         local_steps=training.local_steps,
         batch_size=training.batch,
         learning_rate=training.lr,
+        test=partial(common_test, config),
     )
 
 

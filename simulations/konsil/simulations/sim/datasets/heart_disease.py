@@ -11,7 +11,7 @@ import numpy as np
 
 from konsil.knowledge import heart
 from konsil.knowledge.cohort import joined
-from konsil.knowledge.tabular import data_folder
+from konsil.knowledge.data.place import data_folder
 from konsil.simulations.sim.datasets.dataset import DataSet
 
 if TYPE_CHECKING:
