@@ -11,7 +11,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from torch import Generator, Tensor, nn
+    from torch.optim import Optimizer
 
     from konsil.knowledge.named import NamedTensors
     from konsil.knowledge.teaching.question import Question
@@ -34,6 +35,8 @@ Fit: TypeAlias = "Callable[[nn.Module, Rows, Generator], float]"
 """Trains the module in place for one round and returns the mean loss."""
 Problem: TypeAlias = Literal["classes", "masks"]
 """What is asked of a row: its class, or the class of each of its pixels."""
+Optimise: TypeAlias = "Callable[[Iterable[nn.Parameter]], Optimizer]"
+"""Makes an optimiser of parameters; it begins anew each time."""
 Release: TypeAlias = "Callable[[NamedTensors, NamedTensors], NamedTensors]"
 """Turns the models before and after training into what may leave the hospital."""
 
@@ -102,8 +105,9 @@ class Task:
     `train`. `loss` defaults to cross-entropy, `fit` to `konsil.knowledge.train.descend`.
     `question` makes the unlabelled rows that members of any architecture answer; all of them
     must make the same, from the seed or from public data.
-    `test` makes rows on which nobody trains, for whoever measures a whole consortium; it may
-    raise `ConfigError` where there are none.
+    `optimise` makes the optimiser with which the answers of others teach; plain descent at
+    `learning_rate` by default. `test` makes rows on which nobody trains, for whoever measures a
+    whole consortium; it may raise `ConfigError` where there are none.
     `local` names tensors, or prefixes that end in a dot, which stay out of the mix;
     batch normalisation always does. `release` is where noise for privacy belongs.
     `preparation` goes with a model that the hospital itself exports. `problem` says whether the
@@ -125,6 +129,7 @@ class Task:
     fit: Fit | None = None
     release: Release | None = None
     question: Callable[[], Question] | None = None
+    optimise: Optimise | None = None
     test: Callable[[], Rows] | None = None
     local: tuple[str, ...] = ()
     preparation: Preparation | None = None

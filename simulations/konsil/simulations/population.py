@@ -103,7 +103,8 @@ class TaskChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def options_of(self, hospital: Hospital, sites: int) -> dict[str, Any]:
         """The `[task.options]` of one hospital: its site, of so many where a table is dealt."""
         own = self.each[hospital.site % len(self.each)] if self.each else {}
-        dealt = {} if self.factory in (CLASSIFY, SEGMENT) else {"sites": sites}
+        whole = self.factory in (CLASSIFY, SEGMENT) and self.options.get("dataset") != "digits"
+        dealt = {} if whole else {"sites": sites}
         return {**self.options, **own, "site": hospital.site, **dealt}
 
     def with_options(self, words: Sequence[str]) -> TaskChoice:
@@ -158,7 +159,7 @@ def _existing(path: Path) -> Path:
 ALIASES: Mapping[str, str] = MappingProxyType({"heart": "heart_disease"})
 """Shorter names of data sets."""
 
-MOST: Mapping[str, int] = MappingProxyType({"lesions": 5, "mixed": 5})
+MOST: Mapping[str, int] = MappingProxyType({"lesions": 5})
 """Hospitals of data sets that are generated for so many at most."""
 
 CHOICES: Mapping[str, TaskChoice] = MappingProxyType(
@@ -181,7 +182,16 @@ CHOICES: Mapping[str, TaskChoice] = MappingProxyType(
         ),
         "lesions": TaskChoice(
             factory=CLASSIFY,
-            options={"dataset": "lesions", "size": 32, "optimiser": "adam", "lr": 0.01},
+            options={
+                "dataset": "lesions",
+                "modality": "ct",
+                "size": 32,
+                "crowd": 2,
+                "optimiser": "adam",
+                "lr": 0.01,
+                "local_steps": 40,
+                "batch": 16,
+            },
         ),
         "xray": TaskChoice(
             factory=CLASSIFY,
@@ -195,13 +205,19 @@ CHOICES: Mapping[str, TaskChoice] = MappingProxyType(
         "mixed": TaskChoice(
             factory=CLASSIFY,
             kind="logits",
-            options={"dataset": "lesions", "size": 32, "optimiser": "adam", "lr": 0.01},
+            options={
+                "dataset": "digits",
+                "alpha": 0.5,
+                "optimiser": "adam",
+                "lr": 0.01,
+                "local_steps": 20,
+                "batch": 16,
+            },
             each=(
                 {"model": "cnn:8-16"},
-                {"model": "cnn:12-24-24"},
+                {"model": "cnn:12-24"},
                 {"model": "mlp:32"},
-                {"model": "cnn:8-16", "patients": 24},
-                {"model": "cnn:8-16"},
+                {"model": "mlp:16", "patients": 40},
             ),
         ),
     }

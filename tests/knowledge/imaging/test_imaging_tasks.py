@@ -188,3 +188,20 @@ def test_x_rays(tmp_path):
 def test_a_wrong_option_is_named(options, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         segment(config(tmp_path, **options))
+
+
+def test_digits_are_dealt_by_their_classes_and_all_test_and_ask_alike(tmp_path):
+    options = {"dataset": "digits", "sites": 3, "model": "mlp:4"}
+    tasks = [classify(config(tmp_path, site=site, **options)) for site in range(3)]
+    own = [{*task.train.patients, *task.holdout.patients} for task in tasks]
+    assert len(set.union(*own)) == sum(map(len, own))
+    tests = [task.test() for task in tasks]
+    assert all(test.patients == tests[0].patients for test in tests)
+    assert not set(tests[0].patients) & set.union(*own)
+    assert len({task.question().digest for task in tasks}) == 1
+    counts = torch.stack([torch.bincount(task.train.targets, minlength=10) for task in tasks])
+    assert (counts.amax(0) > 3 * counts.amin(0)).float().mean() > 0.5
+    assert tasks[0].metric == "balanced_accuracy"
+    assert 0 <= float(tasks[0].train.inputs.min()) < float(tasks[0].train.inputs.max()) <= 1
+    with pytest.raises(ConfigError, match="digits have no masks"):
+        segment(config(tmp_path, dataset="digits", site=0))

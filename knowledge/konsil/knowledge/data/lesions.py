@@ -56,7 +56,11 @@ class Hospital:
             )
 
 
-def hospitals(sizes: Sequence[int] = (96, 64, 64, 32, 64)) -> tuple[Hospital, ...]:
+PATIENTS = (96, 64, 64, 32, 64)
+"""Patients of the hospitals, unless told otherwise."""
+
+
+def hospitals(sizes: Sequence[int] = PATIENTS) -> tuple[Hospital, ...]:
     """Hospitals of these sizes with the five machines of `SCANNERS`, in their order.
 
     The prevalence of irregular lesions differs too: .5, .7, .3, .6, .5. Raises `ConfigError` for

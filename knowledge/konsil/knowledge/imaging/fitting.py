@@ -19,6 +19,8 @@ from konsil.knowledge.imaging.plans import Plan, class_weights, share_of_round, 
 from konsil.protocol.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Generator, Tensor, nn
 
     from konsil.knowledge.task import Rows
@@ -64,7 +66,7 @@ class Fitting:
         device = rows.inputs.device
         weights = class_weights(rows.targets, self.classes).to(device) if self.weighted else None
         rate = self.rate * share_of_round(self.plan, self.number)
-        optimiser = self._optimiser(module, rate)
+        optimiser = self.optimise(module.parameters(), rate)
         losses: list[float] = []
         for step, batch in enumerate(self._batches(len(rows), generator)):
             for group in optimiser.param_groups:
@@ -85,10 +87,14 @@ class Fitting:
             optimiser.step()
         return math.fsum(losses) / len(losses)
 
-    def _optimiser(self, module: nn.Module, rate: float) -> torch.optim.Optimizer:
+    def optimise(
+        self, parameters: Iterable[nn.Parameter], rate: float | None = None
+    ) -> torch.optim.Optimizer:
+        """A new optimiser of this kind, by default at the full rate."""
+        rate = self.rate if rate is None else rate
         if self.optimiser == "adam":
-            return torch.optim.Adam(module.parameters(), lr=rate)
-        return torch.optim.SGD(module.parameters(), lr=rate, momentum=self.momentum)
+            return torch.optim.Adam(parameters, lr=rate)
+        return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum)
 
     def _batches(self, rows: int, generator: Generator) -> list[Tensor]:
         """Row numbers of each step; the batches of one shuffle are of nearly equal size."""

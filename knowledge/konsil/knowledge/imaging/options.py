@@ -22,11 +22,15 @@ class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """`[task.options]` of ``…imaging.tasks:classify`` and ``:segment``."""
 
     dataset: str = "lesions"
-    """`lesions`, `pneumoniamnist`, `nuclei`, `folder:PATH`, `PATH.npz`, or `dicom:PATH`."""
+    """`lesions`, `digits`, `pneumoniamnist`, `nuclei`, or a hospital's own: `folder:PATH`,
+    `PATH.npz`, `dicom:PATH`."""
     name: str = ""
     """What the consortium calls this task, the same everywhere; by default after data and model."""
     site: int | str | None = None
     """Which hospital this is: a number from 0, or its name; by default the node's name."""
+    sites: _Count = 4
+    alpha: _Positive = 0.5
+    """Of `digits`: over how many hospitals they are dealt, and how evenly (Dirichlet)."""
     split_seed: int | None = None
     """Seed of every split and of generated patients; by default the consortium's."""
     holdout: Annotated[float, Meta(gt=0, lt=1)] = 0.2
@@ -37,6 +41,8 @@ class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """`skin`, `ct` or `mri`, of generated lesions."""
     size: Annotated[int, Meta(ge=32)] = 64
     """Pixels a side of generated lesions."""
+    crowd: _Count = 1
+    """How many times as many patients the hospitals of generated lesions have."""
     shape: tuple[_Count, _Count] = (64, 64)
     """Height and width to which a hospital's own files are brought."""
     classes: tuple[str, ...] = ()

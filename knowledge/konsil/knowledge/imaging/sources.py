@@ -1,8 +1,9 @@
 """Sources: which images a hospital brings, by the name of a data set in its task's options.
 
-``lesions`` (generated), ``pneumoniamnist`` (simulated hospitals on real x-rays), ``nuclei`` (real
-laboratories), or a hospital's own: ``folder:PATH``, ``PATH.npz``, ``dicom:PATH``. Each gives the
-images of one hospital to learn from, and those on which nobody trains.
+``lesions`` (generated), ``digits`` (real, inside scikit-learn, dealt by their classes),
+``pneumoniamnist`` (simulated hospitals on real x-rays), ``nuclei`` (real laboratories), or a
+hospital's own: ``folder:PATH``, ``PATH.npz``, ``dicom:PATH``. Each gives the images of one
+hospital to learn from, and those on which nobody trains.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from konsil.knowledge import split
+from konsil.knowledge import embedded, split
 from konsil.knowledge.data import arrays, dicom, folders, lesions, nuclei, xray
+from konsil.knowledge.data.images import Images
 from konsil.knowledge.data.place import data_folder
 from konsil.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from konsil.knowledge.data.images import Images
     from konsil.knowledge.imaging.options import ImagingOptions
     from konsil.knowledge.split import Labels, Places
     from konsil.knowledge.task import TaskConfig
 
+ASKED = 0.25
+"""Share of the other digits that nobody has, to ask about."""
 TEST = 0.3
 """Share of a generated hospital's patients on whom nobody trains, unless told otherwise."""
 
@@ -47,6 +50,9 @@ def source(config: TaskConfig, options: ImagingOptions, *, masks: bool) -> Sourc
     seed = config.seed if options.split_seed is None else options.split_seed
     if options.dataset == "lesions":
         return _lesions(config, options, seed, masks=masks)
+    if options.dataset == "digits":
+        _expect(not masks, "digits have no masks", "factory = …imaging.tasks:classify")
+        return _digits(config, options, seed)
     if options.dataset == "nuclei":
         _expect(masks, "nuclei has masks and no classes", "factory = …imaging.tasks:segment")
         return _nuclei(config, options, seed)
@@ -85,11 +91,33 @@ def _strata(images: Images) -> Labels:
 
 
 def _lesions(config: TaskConfig, options: ImagingOptions, seed: int, *, masks: bool) -> Source:
-    every = lesions.hospitals()
+    every = lesions.hospitals(tuple(options.crowd * patients for patients in lesions.PATIENTS))
     name = _chosen(config, options, tuple(one.name for one in every))
     site = next(one for one in every if one.name == name)
     made = lesions.generate(options.modality, [site], seed, size=options.size)
     return _apart(made.masked if masks else made.kinds, options, seed, name, TEST)
+
+
+def _digits(config: TaskConfig, options: ImagingOptions, seed: int) -> Source:
+    dealt, test, _ = digits_dealt(options, seed)
+    names = tuple(str(place) for place in range(options.sites))
+    place = int(_chosen(config, options, names))
+    return Source(names[place], dealt[place], test)
+
+
+def digits_dealt(options: ImagingOptions, seed: int) -> tuple[tuple[Images, ...], Images, Images]:
+    """The digits of each hospital, those to test everybody with, and those to ask about."""
+    every = embedded.digits()
+    pixels = (every.inputs / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    images = Images(pixels, every.labels, every.patients, every.classes, ("digits",) * len(every))
+    rest, test = held_back(images, TEST, "test", seed, "digits")
+    own, asked = held_back(images.take(rest), ASKED, "question", seed, "digits")
+    pool = images.take(rest).take(own)
+    places = split.dirichlet(  # a hospital may lack a class: others can teach it
+        pool.targets, pool.patients, options.sites, seed, alpha=options.alpha, fewest=0
+    )
+    dealt = tuple(pool.take(one) for one in places)
+    return dealt, images.take(test), images.take(rest).take(asked)
 
 
 def _nuclei(config: TaskConfig, options: ImagingOptions, seed: int) -> Source:

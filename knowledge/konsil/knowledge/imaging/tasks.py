@@ -53,18 +53,20 @@ def _task(config: TaskConfig, *, masks: bool) -> Task:
     if len(keep) == 0 or len(back) == 0:
         raise ConfigError(f"[task.options] site {found.site}: {len(own)} images are too few")
     classes = own.classes
+    fit = fitting(options, len(classes))
     return Task(
         name=options.name or f"imaging/{_short(options.dataset)}",
         classes=classes,
         model=_network(config, options, model, own, masks=masks),
         train=as_rows(own.take(keep)),
         holdout=as_rows(own.take(back)),
-        metric="dice" if masks else "auc",
+        metric="dice" if masks else "auc" if len(classes) == 2 else "balanced_accuracy",
         local_epochs=options.local_epochs,
         local_steps=options.local_steps or None,
         batch_size=options.batch,
         learning_rate=options.lr,
-        fit=fitting(options, len(classes)),
+        fit=fit,
+        optimise=fit.optimise,
         problem="masks" if masks else "classes",
         question=None if masks else partial(question, config, options, classes, own.shape),
         test=partial(_set_aside, found.test),

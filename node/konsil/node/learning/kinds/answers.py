@@ -115,14 +115,17 @@ class Answers:
     def _distilled(self, start: NamedTensors, target: Tensor, *, number: int) -> NamedTensors:
         return distil(
             self._task, start, self._question, target, seed=self._seed, node=self._node,
-            number=number, how=Distillation(proxy_epochs=EPOCHS, own_epochs=0),
+            number=number, how=Distillation(
+                proxy_epochs=EPOCHS, own_epochs=0, optimise=self._task.optimise
+            ),
             device=self._device,
         ).model  # fmt: skip
 
     def _studied(self, start: NamedTensors, target: Tensor, *, number: int) -> NamedTensors:
         return study(
             self._task, start, self._question.inputs, target, seed=self._seed, node=self._node,
-            number=number, how=Study(epochs=EPOCHS), device=self._device,
+            number=number, how=Study(epochs=EPOCHS, optimise=self._task.optimise),
+            device=self._device,
         ).model  # fmt: skip
 
 
