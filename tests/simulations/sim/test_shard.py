@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.__main__ import without_out
+from konsil.simulations.sim.engine import simulate
+from konsil.simulations.sim.result import as_json
+from konsil.simulations.sim.scenario_reading import read_scenario
 from konsil.simulations.sim.shard import Shard, whole_or_ranks
 
 SCENARIO = """
@@ -87,7 +90,7 @@ def test_two_processes_compute_what_one_does(tmp_path, rule, attack):
         )
     )
     run = ["konsil.simulations", "run", str(path), "--json", "--device", "cpu"]
-    alone = answer(run)
+    alone = json.loads(json.dumps(as_json(simulate(read_scenario(path), tmp_path))))
     together = answer(
         ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *run]
     )
