@@ -1926,7 +1926,7 @@ class Claims:
     def __init__(self, home: Home, authors: dict[str, Author], payloads: dict[bytes, Path]) -> None:
         self.home, self.authors, self.payloads = home, authors, payloads
         self.newest: dict[str, int] = {}
-        self.received: dict[tuple[bytes, str], str | None] = {}
+        self.received: dict[tuple[bytes, str], set[tuple[str, str]]] = {}
         self.began: bytes | None = None
         self.unlearned = [
             at for at, word in home.redacted.items() if word["kind"] == "unlearn.done"
@@ -2041,8 +2041,7 @@ class Claims:
     def receive(self, index: int, entry: Entry, env: bytes | None, proof: bytes | None) -> None:
         """What was received was signed and published by whom the entry names."""
         home, body = self.home, entry.body
-        what = (body["art"], body["publisher"])
-        self.received[what] = None
+        known = self.received.setdefault((body["art"], body["publisher"]), set())
         author = self.authors.get(body["publisher"])
         if author is None:
             home.unchecked += 1
@@ -2052,7 +2051,7 @@ class Claims:
                 manifest = open_envelope(env, author.art_key(body["index"]))
                 if manifest["publisher"] != author.node:
                     raise Refused(f"the envelope is of {manifest['publisher']}")
-                self.received[what] = manifest["kind"]
+                known.add((manifest["kind"], manifest["base"]))
                 if manifest["payload"]["digest"] != body["art"].hex():
                     raise Refused("the envelope is of another payload")
                 self.number(index, manifest, body["env"])
@@ -2087,11 +2086,12 @@ class Claims:
                 self.explain(index, art)
             elif (art, node) not in self.received:
                 home.note("integrate.unlogged", index, f"{art.hex()} of {node} was never received")
-            elif (kind := self.received[art, node]) and body["rule"] not in rules_for(kind, body):
-                text = f"the rule {body['rule']} took in what {node} gave as {kind}"
+            elif odd := self.odd(body["rule"], self.received[art, node]):
+                text = f"the rule {body['rule']} took in what {node} gave as {odd}"
                 home.note("integrate.rule", index, text)
         self.make(index, body["out"], [art for art, _ in pairs])
-        if not replay or body["rule"] in ("evidence-logits/1", "evidence-labels/1"):
+        taught = body["rule"] in ("evidence-logits/1", "evidence-labels/1") and len(pairs) > 1
+        if not replay or taught:
             return
         vectors = body["rule"] == "evidence-vectors/1" and len(pairs) > 1
         needed = [art for art, _ in pairs] + [self.began or b""] * vectors
@@ -2109,6 +2109,16 @@ class Claims:
             home.not_replayed += digest != body["out"]
         except Refused as error:
             home.note("integrate.replay", index, str(error))
+
+
+    def odd(self, rule: str, known: set[tuple[str, str]]) -> str:
+        """The kind, or the base, by which a rule may not take something in; empty for none."""
+        for kind, base in sorted(known):
+            if rule not in rules_for(kind, rule):
+                return kind
+            if kind == "data_vector" and self.began and base != self.began.hex():
+                return f"a difference from {base}"
+        return ""
 
 
 # --- mixes, computed again --------------------------------------------------------------------
@@ -2227,15 +2237,15 @@ def brain(value: float) -> int:
     return bits + 0x7FFF + (bits >> 16 & 1) >> 16
 
 
-def rules_for(kind: str, body: Body) -> list[str]:
-    """The rules by which artifacts of a kind may be taken in; the body's own if any other may."""
+def rules_for(kind: str, rule: str) -> list[str]:
+    """The rules by which artifacts of a kind may be taken in; `rule` itself if any other may."""
     special = {
         "data_vector": "evidence-vectors/1",
         "logits": "evidence-logits/1",
         "weak_labels": "evidence-labels/1",
     }
     if kind == "parameters":
-        return [body["rule"]] * (body["rule"] not in special.values())
+        return [rule] * (rule not in special.values())
     return [special[kind]] if kind in special else []
 
 

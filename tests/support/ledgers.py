@@ -174,14 +174,14 @@ class Hospital:
             knowledge=None,
         )
 
-    def publish(self, data: bytes | None = None) -> Sent:
-        """Publishes the current model, or `data` made from it."""
+    def publish(self, data: bytes | None = None, **changes) -> Sent:
+        """Publishes the current model, or `data` made from it; `changes` are of the manifest."""
         self.sequence += 1
         parents = (self.before,) if data is None else (self.model,)
         data = self.store.get(self.model) if data is None else data
         art = self._keep(data)
         self.first.setdefault(art, self.node)
-        manifest = self.manifest(art, data, parents=parents)
+        manifest = msgspec.structs.replace(self.manifest(art, data, parents=parents), **changes)
         sealed = envelope.pack(seal(manifest, self.keys["art"]))
         (receipt,) = self.journal.append(
             [

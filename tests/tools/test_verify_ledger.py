@@ -616,6 +616,27 @@ def test_a_sum_of_models_that_calls_itself_a_lesson(mixing, rule):
     assert agreed([bern.home, graz.home], replay=True) == (1, {"integrate.rule"})
 
 
+def test_a_lesson_without_a_teacher(mixing):
+    bern, graz, sent = mixing
+    own = [Part(art=bern.model, node=bern.node, w_e9=UNIT, trust_e9=UNIT)]
+    bern.mix([sent], parts=own, rule="evidence-logits/1", out=sha256(b"hidden content"))
+    bern.close()
+    graz.close()
+    assert agreed([bern.home, graz.home], replay=True) == (3, {"integrate.replay"})
+
+
+def test_a_vector_from_another_base(tmp_path):
+    bern, graz = two(tmp_path)
+    bern.train()
+    graz.train()
+    sent = graz.publish(kind="data_vector", base="77" * 32)
+    bern.receive(sent, graz.author)
+    bern.mix([sent], judged=bern.judge([sent], kind="data_vector"), rule="evidence-vectors/1")
+    bern.close()
+    graz.close()
+    assert "integrate.rule" in agreed([bern.home, graz.home])[1]
+
+
 def test_a_sum_of_models_that_calls_itself_one_of_vectors(mixing):
     bern, graz, sent = mixing
     bern.mix([sent], rule="evidence-vectors/1")

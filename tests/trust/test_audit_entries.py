@@ -19,6 +19,7 @@ from ledgers import (
 from konsil.protocol import artifact, cmp1, entries, envelope, records
 from konsil.protocol.digest import sha256
 from konsil.protocol.learning_bodies import ModelBase, Part, TrustUpdate
+from konsil.trust import integrate
 from konsil.trust.audit import verify_home
 from konsil.trust.integrate import TAUGHT, VECTORS
 from konsil.trust.report import CODES
@@ -280,8 +281,49 @@ def test_a_sum_of_models_that_calls_itself_a_lesson_is_found(mixing, rule):
     found = audit_of(bern)
     assert codes(found) == {"integrate.rule"}
     assert found.exit_code() == 1
-    assert f"the rule {rule} for what {graz.node} gave as another kind" in str(found.lines())
+    assert f"the rule {rule} for what {graz.node} gave as parameters" in str(found.lines())
     assert body.rule == rule
+
+
+@pytest.mark.parametrize("rule", sorted(TAUGHT))
+def test_a_lesson_without_a_teacher_is_computed_again(mixing, rule):
+    bern, _graz, sent = mixing
+    own = [Part(art=bern.model, node=bern.node, w_e9=10**9, trust_e9=10**9)]
+    nobody = bern.judge([sent], pinned_e9=0)
+    bern.mix([sent], judged=nobody, parts=own, rule=rule, out=sha256(b"hidden content"))
+    assert "integrate.replay" in codes(audit_of(bern, replay=True))
+
+
+def test_a_vector_from_another_base_is_found(tmp_path):
+    bern, graz = two(tmp_path)
+    bern.train()
+    graz.train()
+    sent = graz.publish(kind="data_vector", base="77" * 32)
+    bern.receive(sent, graz.author)
+    judged = bern.judge([sent], kind="data_vector")
+    bern.mix([sent], judged=judged, rule=VECTORS)
+    found = audit_of(bern)
+    assert "integrate.rule" in codes(found)
+    assert "is a difference from another base than this log's" in str(found.lines())
+
+
+def test_a_judgement_for_another_kind_than_was_signed_is_found(mixing):
+    bern, graz, sent = mixing
+    bern.mix([sent], judged=bern.judge([sent], kind="logits"))
+    found = audit_of(bern)
+    assert "trust.evidence" in codes(found)
+    assert f"{graz.node} is judged for logits, but gave parameters" in str(found.lines())
+
+
+def test_a_mix_that_begins_with_a_peer_s_part_is_found(mixing):
+    bern, _graz, sent = mixing
+    judged = bern.judge([sent])
+    parts = [
+        Part(art=one.art, node=one.node, w_e9=one.w_e9, trust_e9=one.trust_e9)
+        for one in integrate.coefficients(bern.model, bern.node, judged)
+    ]
+    bern.mix([sent], judged=judged, parts=parts[::-1])
+    assert "trust.training" in codes(audit_of(bern))
 
 
 def test_a_part_that_was_never_received_is_found(mixing):

@@ -154,7 +154,7 @@ def test_a_ledger_without_models_has_no_newest(tmp_path):
     assert (found.contributors, found.depth, found.complete) == ((), 0, True)
 
 
-def test_what_left_transformed_is_a_step_of_its_hospital(tmp_path):
+def test_what_left_transformed_counts_as_the_training_behind_it_and_not_twice(tmp_path):
     bern, graz = two(tmp_path)
     bern.train()
     sent = bern.publish(payload(bern.values + 5))
@@ -167,7 +167,7 @@ def test_what_left_transformed_is_a_step_of_its_hospital(tmp_path):
     found = told.contributors(graz.model)
     assert found.complete
     assert {item.name: (item.coefficient, item.steps) for item in found.contributors} == {
-        "bern": ("1", 2),
+        "bern": ("0.5", 1),
         "graz": ("0.5", 1),
     }
 

@@ -60,7 +60,10 @@ def _table(name: str, columns: int, *, header: int = 0) -> Inputs:
     found = importlib.util.find_spec("sklearn")
     for root in (found and found.submodule_search_locations) or ():
         for path in sorted((Path(root) / "datasets" / "data").glob(f"{name}.csv*")):
-            table = np.loadtxt(path, delimiter=",", skiprows=header)
+            try:
+                table = np.loadtxt(path, delimiter=",", skiprows=header)
+            except (OSError, ValueError):
+                continue
             if table.ndim == 2 and table.shape[1] == columns + 1:
                 return np.asarray(table, dtype=np.float64)
     from sklearn import datasets

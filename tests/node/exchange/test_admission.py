@@ -74,6 +74,14 @@ class Offer:
         return caught.value.stage, caught.value.reasons, caught.value.culprit
 
 
+class Relabelled(Offer):
+    """An offer whose bearer announces it as another kind than was signed."""
+
+    @property
+    def head(self):
+        return msgspec.structs.replace(super().head, kind="logits")
+
+
 @pytest.fixture
 def bern(tmp_path):
     hospital = Hospital(tmp_path, "bern")
@@ -85,6 +93,10 @@ def test_what_agrees_with_its_log_and_our_task_is_admitted(bern):
     offer = Offer(bern)
     admitted = offer.admit()
     assert (admitted.artifact, admitted.published.body.sequence) == (offer.artifact, 1)
+
+
+def test_a_bearer_who_announces_another_kind_than_was_signed_answers_for_it(bern):
+    assert Relabelled(bern).refused() == ("offer", ("kind",), HOLDER)
 
 
 @pytest.mark.parametrize(

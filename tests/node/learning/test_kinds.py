@@ -17,6 +17,7 @@ from konsil.knowledge.task import Rows, Task
 from konsil.knowledge.teaching import generated
 from konsil.knowledge.teaching.answers import LOGITS
 from konsil.node.learning import fingerprints, workbench
+from konsil.node.learning.kinds import answers
 from konsil.node.learning.workbench import Workbench
 from konsil.node.learning.worker_messages import (
     Candidate,
@@ -28,7 +29,7 @@ from konsil.node.learning.worker_messages import (
 )
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records
-from konsil.protocol.errors import ConfigError
+from konsil.protocol.errors import ConfigError, TaskError
 from konsil.trust import integrate
 from konsil.trust.evidence import EvidenceRecord, disagreements
 from konsil.trust.fixed import UNIT_E9
@@ -215,8 +216,12 @@ def test_what_a_teacher_has_not_seen_it_does_not_teach(bench, blobs, tmp_path):
     sure = NamedTensors({LOGITS: torch.tensor([[0.0, -30.0]]).repeat(64, 1).half()})
     art = put(blobs, sure, tmp_path)
     before, trained = me.opened.base, me.train(Train(model=me.opened.base, round=1)).out
-    blind = me.mix(asked("logits", before, trained, candidate(art, "x", classes=("no",))))
-    assert evidence_of(blind)[0].d_e9 < 1_000
+    for known in ((), ("no",)):
+        blind = me.mix(asked("logits", before, trained, candidate(art, "x", classes=known)))
+        (record,) = evidence_of(blind)
+        assert record.d_e9 < 1_000
+        assert record.reach_e9 < 1_000
+        assert abs(record.g_e9) < UNIT_E9 // 100, "nothing is earned by saying nothing"
     seen = me.mix(asked("logits", before, trained, candidate(art, "x")))
     assert evidence_of(seen)[0].d_e9 > UNIT_E9
 
@@ -250,6 +255,34 @@ def test_another_order_of_classes_is_another_question(bench):
                    question=partial(generated.gaussian, 64, 4, CLASSES[::-1], seed=1))  # fmt: skip
     assert turned.opened.about != bench("me", "logits").opened.about
     assert turned.opened.form == bench("me", "logits").opened.form
+
+
+def test_the_same_confident_answers_are_at_no_distance(bench, blobs):
+    me = bench("me", "logits", local_epochs=60)
+    before, trained = me.opened.base, me.train(Train(model=me.opened.base, round=1))
+    mixed = me.mix(asked("logits", before, trained.out, candidate(trained.release, "x")))
+    assert evidence_of(mixed)[0].d_e9 < UNIT_E9 // 1000
+
+
+def test_answers_that_make_a_training_fail_cost_their_weight_and_not_the_round(
+    bench, blobs, tmp_path, monkeypatch
+):
+    me = bench("me", "logits")
+    before, trained = me.opened.base, me.train(Train(model=me.opened.base, round=1)).out
+    sheet = NamedTensors({LOGITS: torch.tensor([[0.0, -3.0]]).repeat(64, 1).half()})
+    asked_for = candidate(put(blobs, sheet, tmp_path), "x")
+
+    def fails(*_words, **_options):
+        raise TaskError("the loss of step 1 on unlabelled rows is nan")
+
+    monkeypatch.setattr(answers, "distil", fails)
+    with pytest.raises(TaskError):
+        answers.distil()
+    mixed = me.mix(asked("logits", before, trained, asked_for))
+    (record,) = evidence_of(mixed)
+    assert record.g_e9 < -UNIT_E9
+    assert record.trust_e9 < UNIT_E9 // 2
+    assert mixed.out == trained
 
 
 def test_without_a_common_question_there_are_no_answers(bench):

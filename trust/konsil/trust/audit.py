@@ -22,7 +22,7 @@ from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.trust.cosigned import check_cosigned
 from konsil.trust.hidden import Hidden
 from konsil.trust.holes import outside_holes
-from konsil.trust.integrate import TAUGHT
+from konsil.trust.integrate import is_taught
 from konsil.trust.keyrings import known_keyrings
 from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
 from konsil.trust.others import Audited, cross_check
@@ -227,7 +227,7 @@ def _summary(
     author, head = structure.author, structure.head
     signed = 0 if head is None else head.size
     code = gravest(found.exit_code for found in findings)
-    taught = sum(body.rule in TAUGHT for _, body in history.integrated)
+    taught = sum(is_taught(body) for _, body in history.integrated)
     return LedgerSummary(
         home=printable(str(audited.home)),
         name=audited.findings.ledger if author is None else author.name,

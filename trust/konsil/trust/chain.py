@@ -110,8 +110,9 @@ class Chain:
         """A mix by `node`, whose log this is."""
         begun, own = self._training, [part.art for part in body.parts if part.node == node]
         made = None if begun is None else (begun.round, begun.out, [begun.out])
-        if made == (body.round, body.base, own):
-            return []
+        first = body.parts[0].node if body.parts else None
+        if made == (body.round, body.base, own) and first == node:
+            return []  # what is not summed comes from the first part
         return [("trust.training", "what is mixed into is not the model trained before")]
 
     def _step(self, key: tuple[str, str], before: Score, after: Score) -> list[Fault]:

@@ -20,6 +20,7 @@ from konsil.trust.fixed import UNIT_E9
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from konsil.protocol.learning_bodies import ArtifactIntegrate
     from konsil.trust.fixed import Integers, Truths
 
 RULE = "evidence-gated/1"
@@ -35,6 +36,12 @@ RULES: Mapping[str, str] = MappingProxyType(
     {"parameters": RULE, "data_vector": VECTORS, "logits": LOGITS, "weak_labels": LABELS}
 )
 """The rule for each kind of artifact."""
+
+
+def is_taught(mix: ArtifactIntegrate) -> bool:
+    """Did others teach here? Without a part of theirs there is nothing but the own model, and
+    it is computed again like any other mix."""
+    return mix.rule in TAUGHT and len(mix.parts) > 1
 
 
 def fits(rule: str, kind: str | None) -> bool:

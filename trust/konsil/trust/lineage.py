@@ -78,15 +78,24 @@ class Contributions(msgspec.Struct, frozen=True, kw_only=True):
     """Mixes on the longest path."""
     linear: bool
     """False when a path ends at a step without a coefficient."""
-    influences: tuple[str, ...]
-    """The nodes that trained what lies behind such steps: their part has no number."""
+    behind: tuple[Step, ...]
+    """What lies behind such steps and was trained, or is not explained: it has no number."""
     complete: bool
     """Whether every path ends at a base model."""
 
     @property
     def missing(self) -> tuple[Step, ...]:
         """The ends that no given ledger explains; shares are incomplete when there are any."""
-        return tuple(step for step in self.roots if step.kind not in ("base", *_NOT_LINEAR))
+        return tuple(
+            step
+            for step in (*self.roots, *self.behind)
+            if step.kind not in ("base", "train", *_NOT_LINEAR)
+        )
+
+    @property
+    def influences(self) -> tuple[str, ...]:
+        """The nodes whose part has no number."""
+        return tuple(dict.fromkeys(step.node for step in self.behind))
 
 
 class Lineage:
@@ -226,10 +235,12 @@ class Lineage:
             amount = flow.get(step.out)
             if amount is None:
                 continue
-            if step.kind in ("train", "release", "unknown", "disputed"):
+            linear = [source for source in step.sources if source.w_e9]
+            # What was trained and then handed out in another form is one step, not two.
+            ends = step.kind in ("release", "unknown", "disputed") and not linear
+            if step.kind == "train" or ends:
                 totals[step.node] = plus(totals.get(step.node, (0, 0)), amount)
                 steps[step.node] = steps.get(step.node, 0) + 1
-            linear = [source for source in step.sources if source.w_e9]
             if not linear:
                 roots.append(step)
                 ended = plus(ended, amount)
@@ -251,20 +262,20 @@ class Lineage:
             roots=tuple(reversed(roots)),
             depth=ended[1],
             linear=all(step.kind not in _NOT_LINEAR for step in roots),
-            influences=self._influences(roots),
+            behind=self._behind(roots),
             complete=all(step.kind == "base" for step in roots),
         )
 
-    def _influences(self, roots: Iterable[Step]) -> tuple[str, ...]:
-        """The nodes that trained what is behind the ends that are not linear, by name."""
-        behind = {
-            model
-            for root in roots
-            if root.kind in _NOT_LINEAR
-            for model in self.ancestors(root.out)
-        }
-        trained = (self.steps[model] for model in behind)
-        return tuple(sorted({step.node for step in trained if step.kind == "train"}, key=self.name))
+    def _behind(self, roots: Iterable[Step]) -> tuple[Step, ...]:
+        """The steps of hospitals behind the ends that are not linear, by the hospitals' names."""
+        ends = [root.out for root in roots if root.kind in _NOT_LINEAR]
+        models = set().union(*(self.ancestors(model) for model in ends))
+        found = [
+            self.steps[model]
+            for model in models
+            if self.steps[model].kind in ("train", "unknown", "disputed")
+        ]
+        return tuple(sorted(found, key=lambda step: (self.name(step.node), step.out)))
 
     def _shared(
         self, totals: Mapping[str, tuple[int, int]], steps: Mapping[str, int]

@@ -53,10 +53,12 @@ def to_text(lineage: Lineage, model: bytes) -> str:
     lines.append(f"contributors over {found.depth} mixes{marked}:")
     lines += [
         f"  {item.share_e9 / 1e7:6.2f} %  {item.name}  ({item.steps} steps)"
+        if found.linear
+        else f"       –    {item.name}  ({item.steps} steps since)"
         for item in found.contributors
     ]
     if not found.linear:
-        lines.append("not linear: a step was made from several others, and has no percentage")
+        lines.append("not linear: what others taught or handed out has no percentage")
         if found.influences:
             names = ", ".join(lineage.name(node) for node in found.influences)
             lines.append(f"  behind it, by their training: {names}")
@@ -101,8 +103,8 @@ def to_data(lineage: Lineage, model: bytes, *, steps: bool = False) -> dict[str,
             {
                 "name": item.name,
                 "node_id": item.node,
-                "share": item.share_e9 / UNIT_E9,
-                "share_e9": item.share_e9,
+                "share": item.share_e9 / UNIT_E9 if found.linear else None,
+                "share_e9": item.share_e9 if found.linear else None,
                 "coefficient": item.coefficient,
                 "rounded": item.rounded,
                 "steps": item.steps,

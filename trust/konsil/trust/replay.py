@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import LocalProtocolError, RemoteError
 from konsil.trust.fixed import UNIT_E9
-from konsil.trust.integrate import TAUGHT, VECTORS
+from konsil.trust.integrate import VECTORS, is_taught
 from konsil.trust.sources import first_path
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
     """
     done = 0
     missing: list[Place] = []
-    mixes = [(place, body) for place, body in item.history.integrated if body.rule not in TAUGHT]
+    mixes = [(place, body) for place, body in item.history.integrated if not is_taught(body)]
     for place, body in mixes:
         try:
             digest = _mixed(body, item.history.base, stores, limits)

@@ -31,7 +31,6 @@ from konsil.protocol.learning_bodies import (
     UnlearnDone,
 )
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, LogRedact
-from konsil.trust import integrate
 from konsil.trust.judgement import Judgements
 from konsil.trust.manifests import differences
 from konsil.trust.margin import Margin
@@ -39,6 +38,7 @@ from konsil.trust.office import Office
 from konsil.trust.sealed import open_together
 from konsil.trust.sources import blob_file
 from konsil.trust.structure import Place
+from konsil.trust.taken import Taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,17 +54,10 @@ if TYPE_CHECKING:
 
 _LEARNING = frozenset(
     {
-        ModelBase,
-        ModelTrain,
-        ArtifactPublish,
-        ArtifactReceive,
-        ArtifactReject,
-        ArtifactIntegrate,
-        TrustUpdate,
-        KeyRotate,
-        KeyRevoke,
+        ModelBase, ModelTrain, ArtifactPublish, ArtifactReceive, ArtifactReject,
+        ArtifactIntegrate, TrustUpdate, KeyRotate, KeyRevoke,
     }
-)
+)  # fmt: skip
 """What is judged here; all other entries are the office's."""
 _UNCHANGED: Mapping[str, Keyring] = MappingProxyType({})
 
@@ -151,7 +144,7 @@ class History:
         self.office = Office(node, self._ring, self._margin, self._knows, home)
         self.made: dict[bytes, Made] = {}
         self.base: bytes | None = None  # the model that this log began with
-        self._held: dict[tuple[bytes, str], str | None] = {}  # kinds of what was received of whom
+        self._held = Taken()
         self._taken: set[bytes] = set()
         self._sequences: dict[str, int] = {}
         self._unlearned: list[int] = []
@@ -194,6 +187,8 @@ class History:
             self.office.charters.acted(place, entry)
         elif isinstance(body, TrustUpdate):
             data = self._margin.blob(place, body.evidence, "the evidence of a trust update")
+            if body.art and (wrong := self._held.judged((body.art, body.node), body.kind)):
+                self._margin.add("trust.evidence", place, wrong)
             self._judgements.take(place, body, data)
         elif isinstance(body, KeyRotate | KeyRevoke):
             self._change(place, body)
@@ -292,7 +287,7 @@ class History:
         self._judgements.chain.had(body.art, body.publisher)
         keys = self._ring(body.publisher)
         manifest = self._manifest(place, body.env, body.publisher, body.index)
-        self._held[body.art, body.publisher] = None if manifest is None else manifest.kind
+        self._held.note((body.art, body.publisher), manifest)
         if manifest is not None and manifest.payload.digest != body.art.hex():
             self._margin.add("receive.envelope", place, "the manifest names another payload")
         data = self._margin.blob(place, body.proof, "the proof of a received artifact")
@@ -341,9 +336,8 @@ class History:
             elif (part.art, part.node) not in self._held:
                 message = f"{part.art.hex()[:16]}… of {part.node} was never received"
                 self._margin.add("integrate.unlogged", place, message)
-            elif not integrate.fits(body.rule, self._held[part.art, part.node]):
-                message = f"the rule {body.rule} for what {part.node} gave as another kind"
-                self._margin.add("integrate.rule", place, message)
+            elif wrong := self._held.mixed((part.art, part.node), body.rule, self.base):
+                self._margin.add("integrate.rule", place, wrong)
         self._judgements.mixed(place, body, self.node)
         self._make(place, body.out, tuple(part.art for part in body.parts))
 

@@ -128,9 +128,10 @@ def _step(entry: Entry, node: str) -> Step | None:
         sources = tuple(Source(digest, node, weight) for digest in body.derived_from)
         return _made(entry, node, "release", body.art, sources, body.kind)
     if isinstance(body, ArtifactIntegrate):
-        taught = body.rule in TAUGHT and len(body.parts) > 1
+        taught = body.rule in TAUGHT
         sources = tuple(
-            Source(part.art, part.node, None if taught else part.w_e9) for part in body.parts
+            Source(part.art, part.node, None if taught and part.w_e9 else part.w_e9)
+            for part in body.parts
         )
         kind: StepKind = "taught" if taught else "mix"
         return _made(entry, node, kind, body.out, sources, body.rule, round_=body.round)

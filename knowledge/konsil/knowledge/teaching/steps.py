@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
+from torch import nn
 
 from konsil.knowledge.batches import batches
 from konsil.knowledge.train import step as descend_once
@@ -20,7 +21,7 @@ from konsil.protocol.errors import TaskError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from konsil.knowledge.batches import Keys
@@ -56,6 +57,10 @@ def follow(
     if rows == 0 or epochs == 0:
         return 0.0
     module.train()
+    for part in module.modules():
+        # Statistics are those of the hospital's own patients, not of a question.
+        if isinstance(part, nn.modules.batchnorm._NormBase):
+            part.eval()
     optimiser = None if optimise is None else optimise(module.parameters())
     plan = batches(key, np.array([rows]), size=size, epochs=epochs)
     costs = []

@@ -121,6 +121,8 @@ def admit(
         raise Refusal("offer", (error.code,), holder) from error
     if artifact.publisher != head.publisher:
         raise Refusal("offer", ("publisher",), holder)
+    if artifact.kind != head.kind:
+        raise Refusal("offer", ("kind",), holder)
     reasons = gate.refusals(_facts(head, artifact, published.body, roster, shelf, opened, limits))
     if reasons:
         raise Refusal("manifest", reasons, head.publisher)

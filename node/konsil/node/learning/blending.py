@@ -8,15 +8,17 @@ mix are, the kind of artifact says (`konsil.node.learning.kinds`).
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from konsil.knowledge.pack import load
 from konsil.knowledge.screen import screen
 from konsil.node.learning.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
 from konsil.protocol import records
+from konsil.protocol.errors import TaskError
 from konsil.trust import evidence, integrate, medians, score, weights
 from konsil.trust.evidence import EvidenceRecord
-from konsil.trust.fixed import UNIT_E9, to_e9
+from konsil.trust.fixed import CEILING_E9, UNIT_E9, to_e9
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,9 +103,9 @@ class Blending:
         for candidate in self._candidates:
             received = self._kind.received(candidate, trained)
             distances.append(to_e9(received.distance(trained)))
-            reaches.append(to_e9(received.distance(before)))
+            reaches.append(to_e9(self._seen_from(before, candidate, received).distance(before)))
         tau, rho = medians.bounds_of(distances, reaches, own, trusts)
-        gains, errors = self._gains(trained, reaches, rho)
+        gains, errors = self._gains(before, reaches, rho)
         scales = medians.gain_scales_of(gains, errors, trusts)
         mine = (self._request.before, self._request.trained)
         return tuple(
@@ -139,16 +141,28 @@ class Blending:
             )
         )
 
+    def _seen_from(
+        self, before: NamedTensors, candidate: Candidate, received: NamedTensors
+    ) -> NamedTensors:
+        """The point of a candidate from where the round began: who is silent moves nothing, and
+        earns nothing by what we have learned since."""
+        return self._kind.received(candidate, before) if self._kind.partial else received
+
     def _gains(
-        self, trained: NamedTensors, reaches: Sequence[int], rho: int
+        self, before: NamedTensors, reaches: Sequence[int], rho: int
     ) -> tuple[list[int], list[int]]:
         """How much a bounded step towards each candidate lowers the private loss, and how
         far that figure may be off."""
         gains, errors = [], []
         for candidate, reach in zip(self._candidates, reaches, strict=True):
-            received = self._kind.received(candidate, trained)
-            trial = self._kind.trial(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
-            gain, error = self._judge.gain(self._before, trial)
+            received = self._kind.received(candidate, before)
+            try:
+                trial = self._kind.trial(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
+                gain, error = self._judge.gain(self._before, trial)
+            except TaskError as fault:
+                # What it hands in makes our training fail: that is its loss, not the round's.
+                _log.warning("%s of %s: %s", candidate.art.hex(), candidate.node, fault)
+                gain, error = -math.inf, 0.0
             gains.append(to_e9(gain))
             errors.append(to_e9(error))
         return gains, errors
@@ -160,7 +174,11 @@ class Blending:
         parts = self._parts(measured)
         if len(parts) == 1:
             return 0
-        self._mix(parts)
+        try:
+            self._mix(parts)
+        except TaskError as fault:
+            _log.warning("taking in at this step failed: %s", fault)
+            return CEILING_E9
         return _loss_e9(self._judge, load(self._path))
 
     def _store(self, parts: Sequence[integrate.Coefficient]) -> Digest:

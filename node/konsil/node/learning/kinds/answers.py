@@ -46,6 +46,7 @@ outweigh all others whatever its weight."""
 class Answers:
     """See `Kind`. With `weak` the answers are weak labels, and the own model is their student."""
 
+    partial = True
     not_mixed = ()
 
     def __init__(
@@ -65,6 +66,8 @@ class Answers:
         self._task = task
         self._question = question
         self._module = task.model().to(device)
+        counts = torch.bincount(task.train.targets.cpu(), minlength=len(task.classes))
+        self._seen = [name for name, rows in zip(task.classes, counts, strict=True) if rows]
         self._seed, self._node, self._device = seed, node, device
         self._weak = weak
         sheet = pack.to_bytes(self.payload(base))
@@ -77,7 +80,7 @@ class Answers:
 
     def own(self, model: NamedTensors) -> NamedTensors:
         """See `Kind`."""
-        return NamedTensors({POINT: _bounded(self.payload(model)).exp()})
+        return NamedTensors({POINT: _bounded(self.payload(model)).softmax(dim=1)})
 
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
         """See `Kind`."""
@@ -105,7 +108,7 @@ class Answers:
         sheets = [own, *(_bounded(load(self._blobs.path(part.art))) for part in others)]
         weights = speaking(
             [part.w_e9 for part in parts],
-            [self._task.classes, *(seen[part.art, part.node] for part in others)],
+            [self._seen, *(seen[part.art, part.node] for part in others)],
             self._task.classes,
         )
         target = consensus(sheets, weights, own)

@@ -36,6 +36,8 @@ def kind_of(request: Open, task: Task, blobs: BlobStore, base: Digest, device: s
             f"[artifacts] kind = {request.kind!r}: task {task.name!r} has no common question",
             hint="give Task(question=...) unlabelled rows that all members agree on",
         )
+    if task.problem != "classes":
+        raise ConfigError(f"[artifacts] kind = {request.kind!r}: a task of masks has no answers")
     question = task.question()
     if question.classes != task.classes:
         raise ConfigError(

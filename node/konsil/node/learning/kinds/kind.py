@@ -32,6 +32,10 @@ class Kind(Protocol):
         """The architecture of a payload: the names, types and shapes of its tensors."""
 
     @property
+    def partial(self) -> bool:
+        """Whether a payload may be silent about a part of a point."""
+
+    @property
     def not_mixed(self) -> tuple[str, ...]:
         """The tensors of the own model that taking in leaves alone."""
 

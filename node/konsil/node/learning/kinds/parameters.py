@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Parameters:
     """See `Kind`. The point of a model are its tensors that are mixed."""
 
+    partial = False
+
     def __init__(self, blobs: BlobStore, base: Digest, not_mixed: tuple[str, ...]) -> None:
         self.about = base
         self.not_mixed = not_mixed
