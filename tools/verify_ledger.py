@@ -2110,7 +2110,6 @@ class Claims:
         except Refused as error:
             home.note("integrate.replay", index, str(error))
 
-
     def odd(self, rule: str, known: set[tuple[str, str]]) -> str:
         """The kind, or the base, by which a rule may not take something in; empty for none."""
         for kind, base in sorted(known):
