@@ -65,3 +65,12 @@ def load(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> NamedTensors:
         return NamedTensors(safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, ValueError, KeyError) as fault:
         raise ManifestRefused(f"{path} cannot be read: {fault}") from None
+
+
+def from_bytes(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> NamedTensors:
+    """The model in a payload in memory, once its table is sound. Raises as `load` does."""
+    tensors.read_table(data, len(data), limits=limits)
+    try:
+        return NamedTensors(safetensors.torch.load(data))
+    except (safetensors.SafetensorError, ValueError, KeyError) as fault:
+        raise ManifestRefused(f"the payload cannot be read: {fault}") from None

@@ -60,8 +60,13 @@ def measure(question: Question) -> Measured:
     honest = [s.name for s in question.sites if not s.byzantine and s.name in opened]
     if not honest:
         return Measured(metric="", failures=tuple(failures))
-    held_back = [opened[name].task.holdout for name in honest]
-    benches = {name: Bench(one.task, one.test or joined(held_back)) for name, one in opened.items()}
+    benches: dict[str, Bench] = {}
+    for name, one in opened.items():
+        try:
+            test = one.test or joined([opened[other].task.holdout for other in honest])
+            benches[name] = Bench(one.task, test)
+        except Exception as error:  # noqa: BLE001 - rows that do not belong together: told
+            failures.append(f"{name}: there is nothing to measure its models on: {error}")
     local: dict[str, tuple[float | None, ...]] = {}
     network: dict[str, tuple[float | None, ...]] = {}
     reference: dict[str, float] = {}
@@ -75,7 +80,7 @@ def measure(question: Question) -> Measured:
         except Exception as error:  # noqa: BLE001 - the hospital's own code: named, and told
             failures.append(f"{site.name}: the task failed when it was measured: {error}")
     try:
-        reference = pooled({name: benches[name] for name in honest}, question)
+        reference = pooled({name: benches[name] for name in honest if name in benches}, question)
     except Exception as error:  # noqa: BLE001 - as above
         failures.append(f"the pooled reference failed: {error}")
     return Measured(
@@ -89,7 +94,7 @@ def measure(question: Question) -> Measured:
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A hospital's task, and the rows its module sets aside for everybody, if it does."""
+    """A hospital's task, and the rows that it sets aside for everybody, if it does."""
 
     task: Task
     test: Rows | None

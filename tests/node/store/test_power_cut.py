@@ -280,6 +280,7 @@ def test_a_power_cut_at_any_step_breaks_no_promise(name, tmp_path):
     for moment in [*dice.sample(moments, min(SAMPLE, len(moments))), moments[-1]]:
         states.try_(moment, Choice())
         states.try_(moment, Chance(dice))
+    assert states.seen
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -291,6 +292,7 @@ def test_a_power_cut_while_a_killed_node_recovers_breaks_no_promise(name, tmp_pa
         for moment in dice.sample(moments or [], min(3, len(moments or []))):
             states.try_(moment, Choice())
             states.try_(moment, Chance(dice))
+    assert states.seen
 
 
 @pytest.mark.exhaustive
@@ -301,6 +303,7 @@ def test_every_state_that_a_power_cut_leaves(name, tmp_path):
     for moment in moments:
         for choice in (*choices(moment), *(Chance(dice) for _ in range(20))):
             states.try_(moment, choice)
+    assert states.seen
 
 
 @pytest.mark.exhaustive
@@ -316,6 +319,7 @@ def test_every_power_cut_after_every_kill(name, tmp_path):
             singles = [Some([one]) for one in names] + [Some(set(names) - {one}) for one in names]
             for choice in (Choice(), Everything(), *singles, Chance(dice), Chance(dice)):
                 states.try_(moment, choice)
+    assert states.seen
 
 
 @pytest.mark.parametrize("lost", [1, 3, 7])
@@ -329,7 +333,9 @@ def test_the_last_few_bytes_of_a_hash_that_were_never_written(lost, tmp_path):
     (moment,) = [one for one in disk.moments if one.label == "write"]
     for frames in (1, 2):
         size = moment.longest * frames // 2
-        States(tmp_path / f"frames-{frames}").try_(moment, Torn(size - lost, lost))
+        states = States(tmp_path / f"frames-{frames}")
+        states.try_(moment, Torn(size - lost, lost))
+        assert states.seen
 
 
 def test_what_a_killed_process_left_in_the_cache_is_durable_before_it_is_signed_for(tmp_path):

@@ -145,7 +145,7 @@ def covered(
         if not found and step.kind == "train":
             found = [rounds[key] for key in _rounds(step) if key in rounds]
         spoken |= {(one.art, one.node): one for one in found}
-        if not found and step.kind not in ("base", "mix"):
+        if not found and step.kind not in ("base", "mix", "taught"):
             silent.update(dict.fromkeys(step.nodes))
     told = [*spoken.values()]
     named = {label for one in told for label in (*dict(one.rows), *one.not_evaluated)}

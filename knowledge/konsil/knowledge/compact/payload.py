@@ -11,9 +11,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-import safetensors
-import safetensors.torch
-
 from konsil.knowledge import pack
 from konsil.knowledge.compact import eight, half, sparse, zstd
 from konsil.knowledge.named import NamedTensors
@@ -69,11 +66,7 @@ def read(
         data = zstd.inflate(data, most=most)
     if len(data) > most:
         raise LimitExceeded(f"{len(data)} bytes for a model that needs at most {most}")
-    tensors.read_table(data, len(data), limits=limits)
-    try:
-        encoded = NamedTensors(safetensors.torch.load(data))
-    except (safetensors.SafetensorError, ValueError, KeyError) as fault:
-        raise ManifestRefused(f"the payload cannot be read: {fault}") from None
+    encoded = pack.from_bytes(data, limits=limits)
     return codec(encoding.codec)[1](encoded, NamedTensors(like))
 
 

@@ -78,7 +78,7 @@ def read_arrays(
         raise ConfigError(
             f"cannot read {path}: {fault}", hint="an NPZ file is needed: numpy.savez(path, x=…)"
         ) from fault
-    except (NotImplementedError, RuntimeError) as fault:  # other compression; encrypted
+    except RuntimeError as fault:  # another compression, or encrypted
         raise ConfigError(f"cannot read {path}: {fault}", hint="write it again") from fault
     return found
 

@@ -69,8 +69,8 @@ def _arrays(path: Path) -> Arrays:
                 found = archive.namelist()
                 arrays = {key: _array(archive, key) for key in _KEYS if f"{key}{_SUFFIX}" in found}
     except (
-        OSError, ValueError, EOFError, OverflowError, MemoryError, NotImplementedError,
-        RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+        OSError, ValueError, EOFError, OverflowError, MemoryError, RuntimeError,
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError,
     ) as fault:  # fmt: skip
         said = reason(fault) if isinstance(fault, OSError | ValueError) else fault
         raise ConfigError(f"dataset: cannot read {path}: {said}", hint=_WRITTEN) from fault
