@@ -27,7 +27,7 @@ from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.members import Member
 from konsil.trust.layout import scan
 from konsil.trust.report import Findings
-from konsil.trust.structure import walk
+from konsil.trust.walking import walk
 
 CONSORTIUM = "crash"
 START_S = 60.0

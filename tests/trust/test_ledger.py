@@ -17,7 +17,8 @@ from konsil.protocol.errors import (
 from konsil.protocol.identity import KeySet, SigningKey
 from konsil.protocol.keyring import Change
 from konsil.protocol.learning_bodies import ModelBase
-from konsil.trust.ledger import Ledger, MemoryStore
+from konsil.trust.entry_store import MemoryStore
+from konsil.trust.ledger import Ledger
 
 KEYS = KeySet.generate(random.Random(1).randbytes)
 BODY = ModelBase(model=bytes(32), source="seed", licence="", note="")

@@ -21,13 +21,14 @@ from konsil.simulations.facts import Judgement, LedgerFacts
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.layout import scan
 from konsil.trust.report import CONDUCT, INCOMPLETE, TAMPERED, Findings
-from konsil.trust.structure import Place, walk
+from konsil.trust.walking import walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from konsil.trust.report import Finding, LedgerSummary
+    from konsil.trust.structure import Place
 
 UNIT_E9 = 1e9
 

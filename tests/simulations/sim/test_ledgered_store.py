@@ -9,7 +9,7 @@ import pytest
 from konsil.node.store.filestore import FileStore
 from konsil.protocol import merkle, tiles
 from konsil.simulations.sim.ledgered.store import LogStore
-from konsil.trust.ledger import MemoryStore
+from konsil.trust.entry_store import MemoryStore
 
 
 def entries(first, count):

@@ -19,13 +19,14 @@ from konsil.protocol import genesis
 from konsil.protocol.errors import RemoteError, StorageError
 from konsil.protocol.keyring import Keyring
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.trust.audited import Audited
 from konsil.trust.cosigned import check_cosigned
 from konsil.trust.hidden import Hidden
 from konsil.trust.holes import outside_holes
 from konsil.trust.integrate import is_taught
 from konsil.trust.keyrings import known_keyrings
 from konsil.trust.layout import MAX_BLOB_BYTES, list_folder, scan
-from konsil.trust.others import Audited, cross_check
+from konsil.trust.others import cross_check
 from konsil.trust.peers import GENESIS, PEERS, accepted_now, check_peers
 from konsil.trust.printable import printable
 from konsil.trust.replay import replay as replay_mixes
@@ -51,7 +52,7 @@ from konsil.trust.sources import (
     payload_digests,
     read_file,
 )
-from konsil.trust.structure import walk
+from konsil.trust.walking import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ from konsil.trust.layout import COSIGNED, MAX_NOTE_BYTES
 from konsil.trust.places import Again
 from konsil.trust.report import COPIED
 from konsil.trust.sources import read_file
-from konsil.trust.structure import names_unknown_key
+from konsil.trust.walking import names_unknown_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

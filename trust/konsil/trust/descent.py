@@ -20,7 +20,7 @@ from konsil.trust.rules import Made
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from konsil.trust.others import Audited
+    from konsil.trust.audited import Audited
     from konsil.trust.report import Findings
     from konsil.trust.rules import History, Received
 

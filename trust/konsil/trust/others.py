@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import permutations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,39 +23,25 @@ from konsil.protocol.checkpoint import node_of
 from konsil.protocol.errors import ManifestRefused
 from konsil.trust.cosigned import check_times
 from konsil.trust.descent import Descent, check_claims, check_cycles
-from konsil.trust.fence import SKEW_MS, Fence
+from konsil.trust.fence import SKEW_MS
 from konsil.trust.layout import COSIGNED
-from konsil.trust.peers import Seen
 from konsil.trust.report import COPIED, Finding, Findings
-from konsil.trust.rules import History
-from konsil.trust.structure import Structure
 from konsil.trust.withdrawal import check_withdrawals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from konsil.protocol.checkpoint import Checkpoint
+    from konsil.trust.audited import Audited
     from konsil.trust.keyrings import Fork
+    from konsil.trust.peers import Seen
     from konsil.trust.rules import Claim, Received
+    from konsil.trust.structure import Structure
 
 
 NOBODY = "nobody's"
 """Where a finding stands that is about none of the given homes."""
-
-
-class Audited(msgspec.Struct, frozen=True):
-    """One home after its own audit."""
-
-    home: Path
-    moment: int
-    """Entries that it had before any of the homes was read."""
-    structure: Structure
-    history: History
-    findings: Findings
-    fence: Fence | None = None
-    """What its cosigned checkpoint says of the times in it."""
-    seen: tuple[Seen, ...] = ()
-    """The checkpoints of other logs that it held before any of the homes was read."""
 
 
 class Crossed(msgspec.Struct, frozen=True):

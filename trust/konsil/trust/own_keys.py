@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from konsil.protocol.checkpoint import Checkpoint
     from konsil.protocol.genesis import Author
     from konsil.protocol.identity import SigningKey
-    from konsil.trust.ledger import Store
+    from konsil.trust.entry_store import Store
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

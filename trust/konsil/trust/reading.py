@@ -23,11 +23,13 @@ from konsil.trust.hidden import explains
 from konsil.trust.layout import scan
 from konsil.trust.report import TAMPERED, Findings
 from konsil.trust.sources import ATTEMPTS, require_ledger
-from konsil.trust.structure import Place, Structure, walk
+from konsil.trust.walking import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    from konsil.trust.structure import Place, Structure
 
 
 class Told(msgspec.Struct, frozen=True):

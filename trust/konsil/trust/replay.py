@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from konsil.protocol.learning_bodies import ArtifactIntegrate
     from konsil.protocol.limits import Limits
-    from konsil.trust.others import Audited
+    from konsil.trust.audited import Audited
     from konsil.trust.sources import Blobs
     from konsil.trust.structure import Place
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from konsil.trust.audited import Audited
     from konsil.trust.descent import Descent, Node
     from konsil.trust.office import Acknowledged, Withdrawn
-    from konsil.trust.others import Audited
     from konsil.trust.structure import Place
 
 _REMOVED = ("removed_exact", "retrained", "rolled_back")

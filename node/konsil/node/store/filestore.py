@@ -31,7 +31,7 @@ ROLL_AT = 16 * tiles.WIDTH
 
 
 class FileStore:
-    """A durable `konsil.trust.ledger.Store` in one folder; one process, any thread."""
+    """A durable `konsil.trust.entry_store.Store` in one folder; one process, any thread."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from konsil.simulations.sim.exchange import Exchange, Mixed
     from konsil.simulations.sim.ledgered.archive import Archive
     from konsil.simulations.sim.ledgered.payloads import Payload
-    from konsil.simulations.sim.ledgered.press import Release
+    from konsil.simulations.sim.ledgered.release import Release
     from konsil.simulations.sim.links import Links, Mask
     from konsil.simulations.sim.rules.evidence import Judgement
     from konsil.simulations.sim.setting import Setting

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from konsil.protocol.digest import Digest
     from konsil.protocol.entries import Body
-    from konsil.simulations.sim.ledgered.press import Release
+    from konsil.simulations.sim.ledgered.release import Release
     from konsil.trust.ledger import Ledger
 
 

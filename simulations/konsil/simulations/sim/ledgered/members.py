@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from konsil.protocol.digest import Digest
     from konsil.simulations.sim.setting import Setting
-    from konsil.trust.ledger import Store
+    from konsil.trust.entry_store import Store
 
 CONSORTIUM = "simulation"
 BEGIN_MS = 946_684_800_000

@@ -8,7 +8,6 @@ an audit verifies all of them for every receiver.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,8 +18,9 @@ from konsil.protocol.artifact import Artifact, PrivacySpent
 from konsil.protocol.artifact import Payload as Named
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import ManifestRefused
-from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive, ModelTrain
+from konsil.protocol.learning_bodies import ArtifactPublish, ModelTrain
 from konsil.protocol.limits import DEFAULT_LIMITS
+from konsil.simulations.sim.ledgered.release import Release
 from konsil.simulations.sim.ledgered.sites import sites_of
 
 if TYPE_CHECKING:
@@ -31,36 +31,6 @@ if TYPE_CHECKING:
     from konsil.simulations.sim.setting import Setting
 
 NO_PRIVACY = PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A published artifact, and all that travels with it."""
-
-    publisher: str
-    art: Digest
-    env: Digest
-    sealed: bytes
-    index: int
-    """Its place in the publisher's log."""
-    size: int
-    root: Digest
-    """Of the checkpoint under which it is proven."""
-    proof: bytes
-    proven: Digest
-    """Digest of the proof."""
-
-    def receipt(self) -> ArtifactReceive:
-        """What a receiver logs."""
-        return ArtifactReceive(
-            art=self.art,
-            publisher=self.publisher,
-            env=self.env,
-            index=self.index,
-            size=self.size,
-            root=self.root,
-            proof=self.proven,
-        )
 
 
 class Press:

@@ -1,7 +1,7 @@
 """Store: the entries of one simulated log, of which only the newest stay in memory.
 
-A `konsil.trust.ledger.Store` that hands its files on as they become full, in the formats of the
-daemon's own: bundles and tiles of 256, and at the end the tail and the checkpoint.
+A `konsil.trust.entry_store.Store` that hands its files on as they become full, in the formats
+of the daemon's own: bundles and tiles of 256, and at the end the tail and the checkpoint.
 """
 
 from __future__ import annotations

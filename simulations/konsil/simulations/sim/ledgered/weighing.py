@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from konsil.simulations.sim.exchange import Exchange, Mixed
-    from konsil.simulations.sim.ledgered.press import Release
+    from konsil.simulations.sim.ledgered.release import Release
     from konsil.simulations.sim.links import Nodes
     from konsil.simulations.sim.rules.evidence import Judgement
     from konsil.trust.fixed import Integers
