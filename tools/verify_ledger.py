@@ -2090,7 +2090,7 @@ class Claims:
                 text = f"the rule {body['rule']} took in what {node} gave as {odd}"
                 home.note("integrate.rule", index, text)
         self.make(index, body["out"], [art for art, _ in pairs])
-        taught = body["rule"] in ("evidence-logits/1", "evidence-labels/1") and len(pairs) > 1
+        taught = body["rule"] in TAUGHT and len(pairs) > 1
         if not replay or taught:
             return
         vectors = body["rule"] == "evidence-vectors/1" and len(pairs) > 1
@@ -2236,16 +2236,21 @@ def brain(value: float) -> int:
     return bits + 0x7FFF + (bits >> 16 & 1) >> 16
 
 
+TAUGHT = ["evidence-logits/1", "evidence-labels/1", "evidence-prototypes/1"]
+"""Rules under which only the hospital can repeat what it made of the others' parts."""
+
+
 def rules_for(kind: str, rule: str) -> list[str]:
     """The rules by which artifacts of a kind may be taken in; `rule` itself if any other may."""
     special = {
-        "data_vector": "evidence-vectors/1",
-        "logits": "evidence-logits/1",
-        "weak_labels": "evidence-labels/1",
+        "data_vector": ["evidence-vectors/1"],
+        "logits": TAUGHT[:2],
+        "prototypes": TAUGHT[2:],
+        "weak_labels": TAUGHT[:2],
     }
     if kind == "parameters":
-        return [rule] * (rule not in special.values())
-    return [special[kind]] if kind in special else []
+        return [rule] * all(rule not in others for others in special.values())
+    return special.get(kind, [])
 
 
 def mixed(body: Body, payloads: dict[bytes, Path], under: bytes | None) -> tuple[bytes, bool]:

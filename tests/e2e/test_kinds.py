@@ -18,10 +18,11 @@ NAMES = ("bern", "graz", "oslo")
 ROUNDS = 3
 UNLIKE = {"bern": "logistic", "graz": "mlp:16", "oslo": "mlp:8"}
 KINDS = {
-    "data_vector": dict.fromkeys(NAMES, "mlp:8"),
-    "logits": UNLIKE,
-    "weak_labels": UNLIKE,
+    ("data_vector",) * 3: dict.fromkeys(NAMES, "mlp:8"),
+    ("logits", "logits", "weak_labels"): UNLIKE,
+    ("prototypes",) * 3: dict.fromkeys(NAMES, "mlp:8"),
 }
+"""What the hospitals hand out, and their models."""
 
 
 def options(name, model):
@@ -32,12 +33,12 @@ def options(name, model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-async def test_what_travels_is_learned_from_logged_and_traced(kind, tmp_path):
-    models = KINDS[kind]
+@pytest.mark.parametrize("kinds", KINDS, ids=lambda kinds: "-".join(sorted(set(kinds))))
+async def test_what_travels_is_learned_from_logged_and_traced(kinds, tmp_path):
+    models, kind_of = KINDS[kinds], dict(zip(NAMES, kinds, strict=True))
     async with trio.open_nursery() as nursery:
         net = Network(
-            tmp_path, nursery, NAMES, rounds=ROUNDS, patience_s=30.0, kind=kind,
+            tmp_path, nursery, NAMES, rounds=ROUNDS, patience_s=30.0, kinds=kind_of,
             factory="konsil.knowledge.tabular:build",
             options={name: options(name, models[name]) for name in NAMES},
         )  # fmt: skip
@@ -54,9 +55,9 @@ async def test_what_travels_is_learned_from_logged_and_traced(kind, tmp_path):
         nursery.cancel_scope.cancel()
     homes = [tmp_path / name for name in NAMES]
     for name in NAMES:
-        assert {body.kind for body in handed[name]} == {kind}
+        assert {body.kind for body in handed[name]} == {kind_of[name]}
         assert [body.sequence for body in handed[name]] == list(range(1, ROUNDS + 1))
-        assert {body.rule for body in mixes[name]} <= {integrate.RULES[kind]}
+        assert {body.rule for body in mixes[name]} <= {integrate.RULES[kind_of[name]]}
     assert sum(map(len, mixes.values())) >= ROUNDS
     assert all(set(sources[name]) <= set(NAMES) - {name} for name in NAMES)
     manifests = [read_statement(unpack(one).payload) for one in sealed]
@@ -64,7 +65,7 @@ async def test_what_travels_is_learned_from_logged_and_traced(kind, tmp_path):
     report = verify_homes(homes, replay=True)
     assert report.exit_code() == 0, report.lines()
     told = sum(map(len, mixes.values()))
-    taught = integrate.RULES[kind] in integrate.TAUGHT
+    taught = integrate.RULES[kinds[0]] in integrate.TAUGHT
     assert sum(one.taught for one in report.ledgers) == (told if taught else 0)
     assert sum(one.replayed for one in report.ledgers) == (0 if taught else told)
     assert judged(*homes, "--replay") == (0, set())

@@ -61,7 +61,7 @@ def test_unlike_networks_teach_each_other_by_answers_alone(tmp_path):
     done = run(demo(tmp_path / "run", *size, "--json"))
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)["data"]
-    assert data["artifacts"] == {"logits": 12}
+    assert data["artifacts"] == {"logits": 9, "weak_labels": 3}
     assert data["metric_pooled"] is None
     assert all(ledger["verified"] for ledger in data["ledgers"])
     assert all(0 < one["metric_network"] <= 1 for one in data["hospitals"])
@@ -70,7 +70,7 @@ def test_unlike_networks_teach_each_other_by_answers_alone(tmp_path):
         for entry in entries_of(Home(name))
     ]  # fmt: skip
     rules = {entry.b.rule for entry in entries if isinstance(entry.b, ArtifactIntegrate)}
-    assert rules == {"evidence-logits/1"}
+    assert "evidence-logits/1" in rules <= {"evidence-logits/1", "evidence-labels/1"}
 
 
 @pytest.mark.slow

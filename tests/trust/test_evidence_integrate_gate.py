@@ -294,11 +294,17 @@ def test_a_student_is_kept_only_if_it_is_better(before, losses):
 def test_a_rule_belongs_to_a_kind():
     for kind, rule in integrate.RULES.items():
         fitting = [other for other in integrate.RULES.values() if integrate.fits(other, kind)]
-        assert fitting == [rule]
+        assert fitting == [integrate.RULES[one] for one in integrate.alike(kind)]
+        assert rule in fitting
         assert integrate.fits(rule, None)
     assert integrate.fits("another/1", "parameters")
     assert not integrate.fits("another/1", "logits")
     assert not integrate.fits(integrate.RULE, "prototypes")
+    assert {integrate.alike(kind) for kind in integrate.ANSWERS} == {integrate.ANSWERS}
+    assert [integrate.alike(kind) for kind in ("parameters", "data_vector")] == [
+        ("parameters",), ("data_vector",),
+    ]  # fmt: skip
+    assert integrate.alike("prototypes") == ("prototypes",)
 
 
 def test_the_step_is_halved_until_the_loss_is_tolerable():
@@ -324,7 +330,7 @@ def test_another_step_rescales_every_weight():
 
 
 GOOD = gate.Facts(
-    logged=True, base_ours=True, task_ours=True, parents_agree=True, charter_ours=True,
+    logged=True, about_ours=True, task_ours=True, parents_agree=True, charter_ours=True,
     sequence=5, last_sequence=4, size=100, largest=100,
 )  # fmt: skip
 
@@ -337,7 +343,7 @@ GOOD = gate.Facts(
         ("size", 101, "size"),
         ("size", 0, "size"),
         ("charter_ours", False, "charter"),
-        ("base_ours", False, "base"),
+        ("about_ours", False, "base"),
         ("task_ours", False, "architecture"),
         ("parents_agree", False, "parents"),
         ("sequence", 4, "sequence"),

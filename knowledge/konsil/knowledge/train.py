@@ -68,10 +68,15 @@ def train(
             generator = torch.Generator().manual_seed(own_seed)
             fit = task.fit.at(number) if isinstance(task.fit, Scheduled) else task.fit
             loss = fit(module, on_device(task.train, device), generator)
+    return finished(module, loss, f"round {number}: training")
+
+
+def finished(module: nn.Module, loss: float, what: str) -> Trained:
+    """The model that `what` made. Raises `TaskError` when its loss or a weight is not finite."""
     model = NamedTensors.of(module)
     if not math.isfinite(loss) or not model.finite():
         raise TaskError(
-            f"round {number}: training ended with a loss of {loss} or a weight without a value",
+            f"{what} ended with a loss of {loss} or a weight without a value",
             hint="lower the learning rate, or look for missing values in the inputs",
         )
     return Trained(model, float(loss))

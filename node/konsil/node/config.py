@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from konsil.protocol.artifact import Kind
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.identity import peer_id
 from konsil.protocol.members import Charter0, Member
@@ -56,7 +57,7 @@ class TaskSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is handed out and taken in; the same at all members that learn from each other."""
 
-    kind: Literal["parameters", "data_vector", "logits", "weak_labels"] = "parameters"
+    kind: Kind = "parameters"
 
 
 class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

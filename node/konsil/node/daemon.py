@@ -74,6 +74,7 @@ from konsil.protocol.digest import sha256
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello
 from konsil.protocol.node_bodies import NodeBoot
+from konsil.trust import integrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -327,11 +328,12 @@ class Daemon:
         return self._journal.open_checkpoint(note).size <= self.cosigning.vouched
 
     def _wanted(self, head: Head) -> bool:
-        """Take what neighbours hand out of the kind that is exchanged here, unless an operator
-        or a proof put them aside."""
+        """Take what neighbours hand out of a kind that is taken in here, unless an operator or a
+        proof put them aside."""
         memory = self.learner.memory
         aside = memory.standing(head.publisher).operator == "quarantined"
-        return head.kind == memory.kind and head.publisher in self.links.live() and not aside
+        taken = head.kind in integrate.alike(memory.kind)
+        return taken and head.publisher in self.links.live() and not aside
 
     async def _admit(self, head: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
         opened, publisher = self.learner.opened, self.roster.node(head.publisher)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from konsil.protocol.envelope import Envelope
     from konsil.protocol.identity import SigningKey, VerifyKey
 
-KINDS = ("parameters", "data_vector", "logits", "prototypes", "weak_labels")
-"""What a payload can be."""
-
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "konsil:artifact/v1"
@@ -50,6 +47,8 @@ COHORT_BUCKETS = (
 _BUCKETS = frozenset(COHORT_BUCKETS)
 
 Kind = Literal["parameters", "data_vector", "logits", "prototypes", "weak_labels"]
+"""What a payload can be, and what a node can be told to hand out and to take in."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Count = Annotated[int, Meta(ge=0, le=jcs.INT_MAX)]
 Label = Annotated[str, Meta(min_length=1, max_length=256)]
 Mechanism = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_-]*\Z")]

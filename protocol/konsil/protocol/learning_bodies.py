@@ -83,7 +83,9 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class ArtifactIntegrate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A mix: `out` = Σ w·part over all tensors but `not_mixed`, which are the first part's.
+    """What was taken in: `out` = Σ w·part over all tensors but `not_mixed`, which are the first
+    part's. Under a rule of data vectors the others' parts are differences from the base model,
+    under one of answers `out` is the first part, taught by what all parts together answer.
 
     The parts carry *effective* coefficients (gate × share × clip × step halving), the own
     trained model is one of them, and Σ w_e9 = 10⁹ exactly. `before` and `after` are the

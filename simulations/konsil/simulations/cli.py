@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from konsil.node.cli import output
+from konsil.protocol.artifact import KINDS
 from konsil.protocol.errors import GoalMissed
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def demo(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="What is handed out: parameters, data_vector, logits or weak_labels; "
-            "by default what suits the task."
+            help=f"What is handed out: {', '.join(KINDS)}; by default what suits the task."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Names, split and first model follow from it.")] = 0,

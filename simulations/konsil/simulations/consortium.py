@@ -217,7 +217,7 @@ class Consortium:
                 options,
                 members=members,
                 training=plan.training_of(hospital),
-                kind=plan.kind,
+                kind=plan.kind_of(hospital),
                 edges=plan.links,
             )
             (self.out / member.name / "node.toml").write_text(text)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from konsil.protocol.artifact import KINDS
 from konsil.protocol.errors import ConfigError, UsageError
 from konsil.simulations import adversary, population, topology
 from konsil.simulations.adversary import ATTACKS
@@ -19,8 +20,6 @@ from konsil.simulations.population import Hospital, TaskChoice
 from konsil.simulations.topology import Edge
 
 CONSORTIUM = "konsil-demo"
-KINDS = ("parameters", "data_vector", "logits", "weak_labels")
-"""What hospitals can hand out."""
 HUB = "HUB"
 """The word that `--kill` takes for the member with most links."""
 
@@ -54,7 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     attack: str
     rounds: int
     seed: int
-    kind: str = "parameters"
+    kinds: tuple[str, ...] = ("parameters",)
+    """What each hospital hands out, in turn by its site."""
     patience_s: float = 20.0
     task_timeout_s: float = 60.0
 
@@ -80,6 +80,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             return self.choice.factory, options
         wrapped = {"attack": self.attack, "factory": self.choice.factory, "options": options}
         return adversary.FACTORY, wrapped
+
+    def kind_of(self, hospital: Hospital) -> str:
+        """What one hospital hands out."""
+        return self.kinds[hospital.site % len(self.kinds)]
 
     def training_of(self, _hospital: Hospital) -> dict[str, Any]:
         """The `[training]` table of one hospital's configuration."""
@@ -136,7 +140,7 @@ def plan_of(wish: Wish, *, folder: Path) -> Plan:
         attack=wish.attack,
         rounds=wish.rounds,
         seed=wish.seed,
-        kind=wish.kind or choice.kind,
+        kinds=(wish.kind,) if wish.kind else choice.kinds or (choice.kind,),
         task_timeout_s=30.0 + 3.0 * len(members),
     )
 

@@ -97,6 +97,8 @@ class TaskChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     file: Path | None = None
     kind: str = "parameters"
     """What is handed out, where nothing else is asked for."""
+    kinds: tuple[str, ...] = ()
+    """The same for each site, in turn, where hospitals differ in that too."""
     each: tuple[dict[str, Any], ...] = ()
     """More options of each site, in turn, where hospitals differ."""
 
@@ -201,10 +203,12 @@ CHOICES: Mapping[str, TaskChoice] = MappingProxyType(
             factory=SEGMENT,
             options={"dataset": "nuclei", "optimiser": "adam", "lr": 0.01, "local_steps": 3},
         ),
-        # Unlike networks, and one hospital with few patients: only answers can teach here.
+        # Unlike networks, and one hospital with few patients: only answers can teach here. The
+        # small one takes them as weak labels: it goes on as their student only if that is better.
         "mixed": TaskChoice(
             factory=CLASSIFY,
             kind="logits",
+            kinds=("logits", "logits", "logits", "weak_labels"),
             options={
                 "dataset": "digits",
                 "alpha": 0.5,

@@ -10,9 +10,11 @@ import torch
 
 from konsil.knowledge import train
 from konsil.knowledge.data import xray
+from konsil.knowledge.imaging import search
 from konsil.knowledge.imaging.tasks import classify, segment
 from konsil.knowledge.judge import Judge
 from konsil.knowledge.task import TaskConfig, load_factory
+from konsil.knowledge.teaching import generated
 from konsil.protocol.errors import ConfigError
 
 SMALL = {"size": 32, "local_steps": 2, "batch": 4, "site": 3}
@@ -52,7 +54,7 @@ def test_a_hospital_keeps_no_more_patients_than_asked_for(tmp_path):
     assert few.test().patients == all_of_them.test().patients
 
 
-def test_all_ask_the_same_about_patients_that_nobody_has(tmp_path):
+def test_all_ask_the_same_about_images_that_nobody_has(tmp_path):
     asked = [classify(config(tmp_path, question=20, **SMALL | {"site": site})) for site in (0, 1)]
     questions = [task.question() for task in asked]
     assert questions[0].digest == questions[1].digest
@@ -61,6 +63,23 @@ def test_all_ask_the_same_about_patients_that_nobody_has(tmp_path):
     other = classify(config(tmp_path, question=20, split_seed=9, **SMALL)).question()
     assert other.digest != questions[0].digest
     assert segment(config(tmp_path, **SMALL)).question is None
+
+
+def test_a_public_mean_image_is_asked_about_where_there_is_one(tmp_path):
+    mean = np.full((3, 32, 32), 90, dtype=np.uint8)
+    np.save(tmp_path / "mean.npy", mean)
+    asked = {"question": 20, "atlas": "mean.npy", **SMALL}
+    found = classify(config(tmp_path, **asked)).question()
+    seed = config(tmp_path, **asked)
+    wanted = generated.atlas(20, mean, found.classes, seed=seed.seed)
+    assert found.digest == wanted.digest
+    for wrong in (mean[:1], mean.astype(float)):
+        np.save(tmp_path / "mean.npy", wrong)
+        with pytest.raises(ConfigError, match=r"mean\.npy is no image of uint8"):
+            classify(config(tmp_path, **asked)).question()
+    (tmp_path / "mean.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(ConfigError, match=r"atlas: .*mean\.npy"):
+        classify(config(tmp_path, **asked)).question()
 
 
 @pytest.mark.usefixtures("real_data")
@@ -170,6 +189,10 @@ def test_x_rays(tmp_path):
     assert task.classes == ("normal", "pneumonia")
     with pytest.raises(ConfigError, match="pneumoniamnist has no masks"):
         segment(config(tmp_path, dataset="pneumoniamnist", site=3))
+    with pytest.raises(
+        ConfigError, match=r"test = 0\.2: pneumoniamnist has test images of its own"
+    ):
+        classify(config(tmp_path, dataset="pneumoniamnist", site=3, test=0.2))
 
 
 @pytest.mark.parametrize(
@@ -203,5 +226,29 @@ def test_digits_are_dealt_by_their_classes_and_all_test_and_ask_alike(tmp_path):
     assert (counts.amax(0) > 3 * counts.amin(0)).float().mean() > 0.5
     assert tasks[0].metric == "balanced_accuracy"
     assert 0 <= float(tasks[0].train.inputs.min()) < float(tasks[0].train.inputs.max()) <= 1
+    fewer = classify(config(tmp_path, site=0, test=0.1, **options))
+    assert len(fewer.test()) < len(tests[0]) / 2
+    with pytest.raises(ConfigError, match="no patients are set aside"):
+        classify(config(tmp_path, site=0, test=0, **options)).test()
     with pytest.raises(ConfigError, match="digits have no masks"):
         segment(config(tmp_path, dataset="digits", site=0))
+
+
+def test_a_search_takes_what_does_best_on_the_own_holdout(tmp_path):
+    wish = {"settings": 3, "rounds": 1, "lr": [1e-4, 0.3]}
+    options = {"dataset": "digits", "sites": 3, "site": 0, "model": "mlp:8", "local_steps": 20}
+    found = classify(config(tmp_path, search=wish, **options))
+    again = classify(config(tmp_path, search=wish, **options))
+    assert (found.fit, found.learning_rate) == (again.fit, again.learning_rate)
+    assert found.fit.rate == found.learning_rate
+    space = {"lr": search.LogRange(1e-4, 0.3), "optimiser": search.Choices(("sgd", "adam"))}
+    settings = search.drawn(space, 3, 1)
+    losses = []
+    for setting in settings:
+        one = classify(config(tmp_path, **options, **setting))
+        model = train.train(one, train.initial_model(one, 1), seed=1, node="a", number=1).model
+        losses.append(round(Judge(one, "cpu").loss(model), search.DIGITS))
+    chosen = settings[losses.index(min(losses))]
+    assert (found.fit.optimiser, found.fit.rate) == (chosen["optimiser"], chosen["lr"])
+    with pytest.raises(ConfigError, match="lr needs 0 < low <= high"):
+        classify(config(tmp_path, search={**wish, "lr": [0.3, 0.1]}, **options))

@@ -13,7 +13,9 @@ from torch import nn
 
 from konsil.knowledge import pack
 from konsil.knowledge.named import NamedTensors
+from konsil.knowledge.screen import screen
 from konsil.knowledge.teaching import answers, generated
+from konsil.protocol import tensors
 from konsil.protocol.errors import TaskError
 
 QUESTION = generated.gaussian(20, 4, ("a", "b", "c"), seed=1)
@@ -80,38 +82,32 @@ SPOILT[7, 1] = torch.nan
 BOUNDLESS = HALF.clone()
 BOUNDLESS[7, 1] = -torch.inf
 BAD = [
-    (b"", ("payload",)),
-    (pack.to_bytes({"logits": HALF})[:-1], ("payload",)),
-    (claim("F16", [20, 10**9], b"\0" * 120), ("payload",)),
-    (claim("F16", [20, 3], b"\0" * 120).replace(b"[20, 3]", b"[10**9]"), ("payload",)),
-    (pack.to_bytes({"answers": HALF}), ("tensors",)),
-    (pack.to_bytes({"logits": HALF, "more": HALF.clone()}), ("tensors",)),
-    (pack.to_bytes({"logits": HALF.float()}), ("dtype",)),
-    (pack.to_bytes({"logits": HALF[:-1]}), ("rows",)),
-    (pack.to_bytes({"logits": HALF[:, :2]}), ("classes",)),
-    (pack.to_bytes({"logits": HALF[:-1, :2].float()}), ("dtype", "rows", "classes")),
-    (pack.to_bytes({"logits": HALF.reshape(20, 3, 1)}), ("classes",)),
-    (pack.to_bytes({"logits": HALF.reshape(60)}), ("rows", "classes")),
-    (pack.to_bytes({"logits": SPOILT}), ("not_finite",)),
-    (pack.to_bytes({"logits": BOUNDLESS}), ("not_finite",)),
+    (b"", "payload"),
+    (pack.to_bytes({"logits": HALF})[:-1], "payload"),
+    (claim("F16", [20, 10**9], b"\0" * 120), "payload"),
+    (claim("F16", [20, 3], b"\0" * 120).replace(b"[20, 3]", b"[10**9]"), "payload"),
+    (pack.to_bytes({"answers": HALF}), "architecture"),
+    (pack.to_bytes({"logits": HALF, "more": HALF.clone()}), "architecture"),
+    (pack.to_bytes({"logits": HALF.float()}), "architecture"),
+    (pack.to_bytes({"logits": HALF[:-1]}), "architecture"),
+    (pack.to_bytes({"logits": HALF[:, :2]}), "architecture"),
+    (pack.to_bytes({"logits": HALF.reshape(20, 3, 1)}), "architecture"),
+    (pack.to_bytes({"logits": HALF.reshape(60)}), "architecture"),
+    (pack.to_bytes({"logits": SPOILT}), "not_finite"),
+    (pack.to_bytes({"logits": BOUNDLESS}), "not_finite"),
 ]
 
 
+def form_of(sheet) -> bytes:
+    data = pack.to_bytes(sheet)
+    return tensors.architecture(tensors.read_table(data, len(data)))
+
+
 @pytest.mark.parametrize(("data", "wanted"), BAD, ids=range(len(BAD)))
-def test_a_bad_sheet_is_refused_with_its_reasons(tmp_path, data, wanted):
+def test_a_bad_sheet_does_not_pass_the_screen(tmp_path, data, wanted):
     path = tmp_path / "sheet"
     path.write_bytes(data)
-    assert answers.reasons(path, QUESTION) == wanted
-    assert answers.read(path, QUESTION, QUESTION.digest) == (None, wanted)
-
-
-def test_a_good_sheet_is_read_and_one_on_another_question_is_not_opened(tmp_path):
-    path = tmp_path / "sheet"
-    sheet = NamedTensors({"logits": HALF})
-    pack.save(sheet, path)
-    found, refused = answers.read(path, QUESTION, QUESTION.digest)
-    assert refused == ()
-    assert found is not None
-    assert torch.equal(found["logits"], HALF)
-    other = generated.gaussian(20, 4, ("a", "c", "b"), seed=1).digest
-    assert answers.read(tmp_path / "missing", QUESTION, other) == (None, ("question",))
+    form = form_of(answers.answered(Scaled(1.0), QUESTION))
+    assert wanted in screen(path, form)
+    pack.save(NamedTensors({"logits": HALF}), path)
+    assert screen(path, form) == ()

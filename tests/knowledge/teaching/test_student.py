@@ -1,4 +1,4 @@
-"""A student outgrows its weak teacher on real data, and is kept only where it is better."""
+"""A student outgrows its weak teacher on real data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from konsil.knowledge.embedded import digits
 from konsil.knowledge.judge import Judge
 from konsil.knowledge.networks import perceptron
 from konsil.knowledge.task import Rows, Task
-from konsil.knowledge.teaching.student import Study, kept, study, weak_labels
+from konsil.knowledge.teaching.student import Study, study, weak_labels
+from konsil.knowledge.teaching.weak import CONFIDENCE
 from konsil.protocol.errors import ConfigError, TaskError
 
 COHORT = digits()
@@ -65,9 +66,10 @@ def taught(weak, **how):
     return study(STRONG, start, UNLABELLED, labels, seed=1, node="s", number=1, how=Study(**how))
 
 
-def test_a_student_of_weak_labels_alone_beats_its_teacher(weak):
+@pytest.mark.parametrize("confidence", [0.0, CONFIDENCE])
+def test_a_student_of_weak_labels_alone_beats_its_teacher(weak, confidence):
     teacher = train.predict(weak, torch.from_numpy(GREY[TEST])).argmax(dim=1).numpy()
-    found = taught(weak, epochs=20)
+    found = taught(weak, epochs=20, confidence=confidence)
     assert right(found.model) > float(np.mean(teacher == COHORT.labels[TEST])) + 0.01
 
 
@@ -90,26 +92,6 @@ def test_own_rows_follow_the_weak_ones(weak):
         return float(own(judge.outputs(model, STRONG.train.inputs), STRONG.train.targets))
 
     assert loss(also.model) < loss(without.model)
-
-
-def test_the_student_is_kept_only_if_it_is_better_on_the_own_holdout(weak):
-    judge = Judge(STRONG, "cpu")
-    poor = train.initial_model(STRONG, 1)
-    good = taught(weak, epochs=20).model
-    better = kept(judge, poor, good)
-    assert (better.accepted, better.model) == (True, good)
-    assert better.after < better.before
-    worse = kept(judge, good, poor)
-    assert (worse.accepted, worse.model) == (False, good)
-    assert kept(judge, good, good).accepted is False
-
-
-def test_a_student_whose_outputs_are_no_numbers_is_never_kept():
-    judge = Judge(STRONG, "cpu")
-    poor = train.initial_model(STRONG, 1)
-    broken = poor.map(lambda tensor: tensor * torch.nan)
-    assert kept(judge, poor, broken).accepted is False
-    assert kept(judge, broken, poor).accepted is True
 
 
 def test_weak_labels_are_probabilities_and_a_broken_teacher_is_refused(weak):

@@ -16,6 +16,8 @@ from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.task import Rows, Task
 from konsil.knowledge.teaching import generated
 from konsil.knowledge.teaching.answers import LOGITS
+from konsil.knowledge.teaching.prototypes import MEANS, ROWS
+from konsil.node.config import ArtifactsSection
 from konsil.node.learning import fingerprints, workbench
 from konsil.node.learning.kinds import answers
 from konsil.node.learning.workbench import Workbench
@@ -29,6 +31,7 @@ from konsil.node.learning.worker_messages import (
 )
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records
+from konsil.protocol.artifact import KINDS
 from konsil.protocol.errors import ConfigError, TaskError
 from konsil.trust import integrate
 from konsil.trust.evidence import EvidenceRecord, disagreements
@@ -285,13 +288,18 @@ def test_answers_that_make_a_training_fail_cost_their_weight_and_not_the_round(
     assert mixed.out == trained
 
 
+def test_every_kind_that_a_node_exchanges_has_a_rule():
+    assert set(integrate.RULES) == set(KINDS)
+    assert [msgspec.convert({"kind": one}, ArtifactsSection).kind for one in KINDS] == [*KINDS]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"kind": "models"}, ArtifactsSection)
+
+
 def test_without_a_common_question_there_are_no_answers(bench):
     with pytest.raises(ConfigError, match="no common question"):
         bench("me", "logits", question=None)
     with pytest.raises(ConfigError, match="its question is about no, yes"):
         bench("me", "logits", classes=("yes", "no"))
-    with pytest.raises(ConfigError, match="is not exchanged"):
-        bench("me", "prototypes")
 
 
 @pytest.mark.parametrize("kind", ["parameters", "data_vector", *TAUGHT])
@@ -302,3 +310,54 @@ def test_what_an_operator_publishes_is_released_as_after_a_training(bench, blobs
     assert half.release(Release(before=base, model=trained.out)).payload == trained.release
     whole = bench("me", kind)
     assert whole.release(Release(before=base, model=trained.out)).payload != trained.release
+
+
+def test_prototypes_of_enough_patients_are_drawn_to_and_a_liar_loses_its_voice(
+    bench, blobs, tmp_path
+):
+    me, peer = (bench(name, "prototypes", model=wide) for name in ("me", "a"))
+    assert me.opened.about == peer.opened.about
+    base, scores = me.opened.base, {"a": (0, 0), "x": (0, 0)}
+    mine = theirs = base
+    for number in range(1, 6):
+        done = peer.train(Train(model=theirs, round=number))
+        theirs, honest = done.out, done.release
+        sheet = pack.load(blobs.path(honest))
+        assert sheet[ROWS].tolist() == [20, 20]
+        turned = NamedTensors({MEANS: sheet[MEANS].flip(0), ROWS: sheet[ROWS] * 50_000})
+        trained = me.train(Train(model=mine, round=number)).out
+        arts = {"a": honest, "x": put(blobs, turned, tmp_path)}
+        mixed = me.mix(asked("prototypes", mine, trained, *(
+            candidate(art, name, r_e9=scores[name][0], s_e9=scores[name][1])
+            for name, art in arts.items()
+        )))  # fmt: skip
+        found = {record.node: record for record in evidence_of(mixed)}
+        assert disagreements(tuple(found.values())) == ()
+        assert mixed.rule == integrate.PROTOTYPES
+        scores = {name: (one.r_after_e9, one.s_after_e9) for name, one in found.items()}
+        mine = mixed.out
+    assert found["x"].trust_e9 < found["a"].trust_e9
+    assert found["x"].w_e9 < found["a"].w_e9
+    assert Judge(toy(sum(map(ord, "me")), model=wide), "cpu").measure(
+        pack.load(blobs.path(mine))
+    )["auc"] > 0.9  # fmt: skip
+
+
+def test_a_prototype_that_cannot_be_is_not_read(bench, blobs, tmp_path):
+    me = bench("me", "prototypes", model=wide)
+    base = me.opened.base
+    trained = me.train(Train(model=base, round=1))
+    sheet = pack.load(blobs.path(trained.release))
+    long, few = sheet[MEANS] * 9, torch.tensor([9, -3])
+    for lie in ({MEANS: long, ROWS: sheet[ROWS]}, {MEANS: sheet[MEANS].flip(0), ROWS: few}):
+        art = put(blobs, NamedTensors(lie), tmp_path)
+        (record,) = evidence_of(me.mix(asked("prototypes", base, trained.out, candidate(art, "x"))))
+        assert (record.d_e9, record.reach_e9) == (0, 0)
+    unseen = candidate(trained.release, "x", classes=())
+    (record,) = evidence_of(me.mix(asked("prototypes", base, trained.out, unseen)))
+    assert record.d_e9 == 0
+
+
+def test_prototypes_need_an_embedding_and_classes(bench):
+    with pytest.raises(ConfigError, match="no hidden layer"):
+        bench("me", "prototypes")

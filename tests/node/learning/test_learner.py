@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 import trio
 from network import Network
-from scripted import ScriptedTrainer
+from scripted import ScriptedTrainer, payload
 
 from konsil.node import daemon as daemon_module
 from konsil.node.exchange.admission import Refusal
-from konsil.node.learning.worker_messages import Mix
+from konsil.node.learning.worker_messages import Mix, Release, Released
 from konsil.protocol import records
-from konsil.protocol.learning_bodies import ArtifactPublish, TrustUpdate
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ModelTrain,
+    TrustUpdate,
+)
 from konsil.trust import score
 from konsil.trust.audit import verify_home
 from konsil.trust.evidence import EvidenceRecord
@@ -103,4 +109,49 @@ async def test_no_number_is_given_twice_when_a_question_times_out(
     assert numbers == [1, 2, 3]
     mine = [held.head.sequence for held in me.shelf if held.head.publisher == me.roster.me.node]
     assert mine == numbers
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_an_operator_publishes_names_what_the_ledger_says_it_was_made_from(
+    tmp_path, nursery
+):
+    net = Network(tmp_path, nursery, "ab", rounds=2)
+    await net.start()
+    await net.until(net.idle, 20)
+    me = net.daemons["a"]
+    held = await me.learner.publish_now()
+    made = net.bodies("a", ModelTrain | ArtifactIntegrate)[-1]
+    published = net.bodies("a", ArtifactPublish)[-1]
+    assert published.art == made.out
+    assert published.derived_from == [made.base] != [me.learner.memory.base]
+    assert held.artifact.parents == (made.base.hex(),)
+    await net.kill("a")
+    assert verify_home(tmp_path / "a").findings == ()
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_an_operator_releases_is_a_change_of_what_the_round_began_with(
+    tmp_path, nursery, monkeypatch
+):
+    asked, open_plain, ask_plain = [], ScriptedTrainer.open, ScriptedTrainer.ask
+
+    async def opened(trainer):
+        return msgspec.structs.replace(await open_plain(trainer), whole=False)
+
+    async def ask(trainer, request, kind):
+        if isinstance(request, Release):
+            asked.append(request)
+            return Released(payload=trainer.blobs.put(payload(7.0)))
+        return await ask_plain(trainer, request, kind)
+
+    monkeypatch.setattr(ScriptedTrainer, "open", opened)
+    monkeypatch.setattr(ScriptedTrainer, "ask", ask)
+    net = Network(tmp_path, nursery, "ab", rounds=2)
+    await net.start()
+    await net.until(net.idle, 20)
+    held = await net.daemons["a"].learner.publish_now()
+    train, memory = net.bodies("a", ModelTrain)[-1], net.daemons["a"].learner.memory
+    assert asked == [Release(before=train.base, model=memory.model)]
+    assert train.base != memory.base
+    assert held.artifact.parents == (memory.model.hex(),)
     nursery.cancel_scope.cancel()

@@ -6,9 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from konsil.node.learning.memory import Memory, recall
+from konsil.protocol.artifact import KINDS
 from konsil.protocol.entries import Entry
-from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive, ModelBase
+from konsil.protocol.learning_bodies import (
+    ArtifactIntegrate,
+    ArtifactPublish,
+    ArtifactReceive,
+    ModelBase,
+    ModelTrain,
+)
 from konsil.protocol.node_bodies import LogRedact
+from konsil.trust.integrate import ANSWERS
 
 A, B, D = "a" * 32, "b" * 32, bytes(32)
 
@@ -52,6 +60,41 @@ def test_the_ledger_alone_tells_who_was_first():
     memory = recall(log, lambda digest: b"", lambda digest: True, len(log))
     assert [memory.copied(art, A) for art in (b"base", b"ours", b"model of b")] == [True] * 3
     assert not memory.copied(b"model of b", B)
+
+
+def test_the_ledger_alone_tells_what_the_model_was_made_from():
+    def train(number, base, out):
+        return ModelTrain(
+            base=base, out=out, data=D, cohort=0, recipe=D, code=D, env=D, round=number,
+            privacy=None,
+        )  # fmt: skip
+
+    mix = ArtifactIntegrate(
+        base=b"one", out=b"mixed", rule="evidence-gated/1", parts=[], not_mixed=[],
+        before=D, after=D, reason="mixed", round=1,
+    )  # fmt: skip
+    bodies = [
+        ModelBase(model=b"base", source="seed", licence="", note=""),
+        train(1, b"base", b"one"), mix, train(2, b"mixed", b"two"),
+    ]  # fmt: skip
+    told = []
+    for size in range(1, len(bodies) + 1):
+        log = [entry_of(n, body) for n, body in enumerate(bodies[:size])]
+        memory = recall(log, lambda digest: b"", lambda digest: True, size)
+        told.append((memory.model, memory.source, memory.began))
+    assert told == [
+        (b"base", b"base", b"base"),
+        (b"one", b"base", b"base"),
+        (b"mixed", b"one", b"base"),
+        (b"two", b"mixed", b"mixed"),
+    ]
+
+
+@given(st.sampled_from(KINDS), st.sampled_from(KINDS))
+def test_a_name_is_kept_over_all_that_is_taken_in_alike(ours, theirs):
+    memory = Memory(ours)
+    both = {ours, theirs} <= set(ANSWERS)
+    assert memory.judged_as(theirs) == (ours if both else theirs)
 
 
 def entry_of(n, body):

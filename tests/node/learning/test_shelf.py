@@ -3,11 +3,12 @@
 from types import SimpleNamespace
 
 from konsil.node.learning.shelf import Shelf
+from konsil.trust.integrate import ANSWERS
 
 
-def held(publisher, sequence):
+def held(publisher, sequence, kind="parameters"):
     head = SimpleNamespace(
-        publisher=publisher, kind="parameters", sequence=sequence, env=f"{publisher}{sequence}"
+        publisher=publisher, kind=kind, sequence=sequence, env=f"{publisher}{sequence}"
     )
     return SimpleNamespace(head=head)
 
@@ -25,4 +26,16 @@ def test_when_the_newest_is_lost_the_next_newest_is_the_head():
     assert shelf.newest("a", "parameters") is None
     assert [one.head.publisher for one in shelf] == ["b"]
     shelf.mark_mixed(["a3", "b1"])
-    assert shelf.fresh("parameters", without="c") == ()
+    assert shelf.fresh(("parameters",), without="c") == ()
+
+
+def test_a_publisher_has_one_voice_whatever_kinds_of_answers_it_hands_out():
+    shelf = Shelf()
+    for one in (held("a", 1, "logits"), held("a", 2, "weak_labels"), held("b", 1, "logits")):
+        shelf.add(one)
+    shelf.add(held("b", 2, "parameters"))
+    found = shelf.fresh(ANSWERS, without="c")
+    assert [(one.head.publisher, one.head.sequence) for one in found] == [("a", 2), ("b", 1)]
+    shelf.mark_mixed(["a2"])
+    assert [one.head.publisher for one in shelf.fresh(ANSWERS, without="c")] == ["b"]
+    assert shelf.fresh(ANSWERS, without="b") == ()

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 
 import msgspec
 import pytest
@@ -14,15 +15,19 @@ import torch
 from torch import nn
 
 from konsil.knowledge import mixing, pack
+from konsil.knowledge.imaging.fitting import Fitting
 from konsil.knowledge.judge import Judge
 from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.task import Rows, Task
 from konsil.node.learning import fingerprints, workbench
+from konsil.node.learning.knowledge import knowledge_of, measured
 from konsil.node.learning.workbench import Workbench, choose_device
-from konsil.node.learning.worker_messages import Candidate, Export, Mix, Open, Train
+from konsil.node.learning.worker_messages import Candidate, Export, Mix, Open, Release, Train
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records
+from konsil.protocol.artifact import PrivacySpent
 from konsil.protocol.errors import ConfigError, StorageError, TaskError
+from konsil.protocol.knowledge_manifest import UNIT_E6
 from konsil.trust.evidence import EvidenceRecord, disagreements
 from konsil.trust.fixed import UNIT_E9
 
@@ -339,14 +344,30 @@ def test_the_recipe_names_what_trains(bench, tmp_path):
         return 0.0
 
     opening = Open(home="", blobs="", factory="", options={"a": 1}, name="x", seed=1, device="cpu")
-    plain = fingerprints.recipe(toy(1), opening)
-    assert plain == fingerprints.recipe(toy(1), opening)
-    for other in (
+
+    def adam(rate):
+        return lambda parameters: torch.optim.Adam(parameters, lr=rate)
+
+    about, smoothed = bytes(32), nn.functional.cross_entropy
+    changes = (
         {"learning_rate": 0.2},
         {"fit": own_fit},
         {"model": lambda: nn.Linear(4, 2, False)},
-    ):
-        assert fingerprints.recipe(toy(1, **other), opening) != plain
+        {"optimise": adam(0.1)},
+        {"optimise": adam(0.2)},
+        {"optimise": Fitting(2, 0.1).optimise},
+        {"optimise": Fitting(2, 0.2).optimise},
+        {"loss": partial(smoothed, label_smoothing=0.1)},
+        {"loss": partial(smoothed, label_smoothing=0.2)},
+    )
+    recipes = [fingerprints.recipe(toy(1, **one), opening, about) for one in ({}, *changes)]
+    again = [fingerprints.recipe(toy(1, **one), opening, about) for one in ({}, *changes)]
+    assert recipes == again
+    recipes += [
+        fingerprints.recipe(toy(1), msgspec.structs.replace(opening, kind="data_vector"), about),
+        fingerprints.recipe(toy(1), opening, b"q" * 32),
+    ]
+    assert len(set(recipes)) == len(changes) + 3
     assert len(fingerprints.code(toy)) == len(fingerprints.environment()) == 32
     assert fingerprints.code(toy) != fingerprints.code(fingerprints.recipe)
 
@@ -367,3 +388,21 @@ def test_scratch_of_the_dead_is_removed_and_of_the_living_kept(bench, tmp_path):
     bench("me")
     left = {path.name for path in spool.iterdir()}
     assert left == {living.name, f"worker-{os.getpid()}"}
+
+
+def test_what_is_told_of_a_model_is_coarse_and_nothing_where_the_task_adds_noise(bench):
+    plain = bench("a")
+    trained = plain.train(Train(model=plain.opened.base, round=1))
+    again = plain.release(Release(before=plain.opened.base, model=trained.out))
+    assert trained.figures == again.figures
+    assert set(trained.figures.auroc_e6) == {"no", "yes"}
+    assert all(0.5 < value / UNIT_E6 <= 1 for value in trained.figures.auroc_e6.values())
+    assert trained.figures.evaluation != plain.opened.data
+    told = knowledge_of(
+        plain.opened,
+        PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0),
+        measured(trained.figures),
+    )
+    assert [one.auroc.value_e6 for one in told.labels] == list(trained.figures.auroc_e6.values())
+    noisy = bench("b", release=lambda before, model: model)
+    assert noisy.train(Train(model=noisy.opened.base, round=1)).figures is None

@@ -50,8 +50,8 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     logged: bool
     """The publisher's log entry names this envelope, payload, kind and sequence."""
-    base_ours: bool
-    """The manifest names the base model that we began with."""
+    about_ours: bool
+    """The manifest names what our artifacts are relative to: the base model, or the question."""
     task_ours: bool
     """It names our task and our architecture."""
     parents_agree: bool
@@ -75,7 +75,7 @@ def refusals(facts: Facts) -> tuple[Code, ...]:
         ("unlogged", facts.logged),
         ("size", 0 < facts.size <= facts.largest),
         ("charter", facts.charter_ours),
-        ("base", facts.base_ours),
+        ("base", facts.about_ours),
         ("architecture", facts.task_ours),
         ("parents", facts.parents_agree),
         ("sequence", facts.sequence > max(facts.last_sequence, 0)),

@@ -30,12 +30,28 @@ VECTORS = "evidence-vectors/1"
 LOGITS = "evidence-logits/1"
 LABELS = "evidence-labels/1"
 """The same where the others' parts are answers, from which the own model was taught further."""
-TAUGHT = frozenset({LOGITS, LABELS})
+PROTOTYPES = "evidence-prototypes/1"
+"""The same where they are prototypes, towards which the own model was trained further."""
+TAUGHT = frozenset({LOGITS, LABELS, PROTOTYPES})
 """Rules whose result is not linear in the parts, and which only the hospital can repeat."""
 RULES: Mapping[str, str] = MappingProxyType(
-    {"parameters": RULE, "data_vector": VECTORS, "logits": LOGITS, "weak_labels": LABELS}
+    {
+        "parameters": RULE,
+        "data_vector": VECTORS,
+        "logits": LOGITS,
+        "prototypes": PROTOTYPES,
+        "weak_labels": LABELS,
+    }
 )
 """The rule for each kind of artifact."""
+ANSWERS = ("logits", "weak_labels")
+"""Kinds of one form: what somebody answers to the common question. How they are learned from is
+the receiver's choice, and the rule of its own kind says which it made."""
+
+
+def alike(kind: str) -> tuple[str, ...]:
+    """The kinds that a node which hands out `kind` takes in, as if all were of that kind."""
+    return ANSWERS if kind in ANSWERS else (kind,)
 
 
 def is_taught(mix: ArtifactIntegrate) -> bool:
@@ -51,7 +67,7 @@ def fits(rule: str, kind: str | None) -> bool:
     """
     if kind in (None, "parameters"):
         return kind is None or rule not in (*TAUGHT, VECTORS)
-    return RULES.get(kind) == rule
+    return rule in {RULES.get(other) for other in alike(kind)}
 
 
 STEPS_E9 = (UNIT_E9, UNIT_E9 // 2, UNIT_E9 // 4, 0)

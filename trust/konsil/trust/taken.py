@@ -1,7 +1,8 @@
 """Taken: what a log received of whom, and as which kind its publisher signed it.
 
 Kinds decide how a payload is weighed and taken in, so nobody may choose another one for it: a
-judgement of it must be about that kind, and a mix must use the rule of that kind. Of a manifest
+judgement of it must be about that kind, and a mix must use the rule of that kind; answers are
+judged and taken in as the receiver's own kind of answers. Of a manifest
 that cannot be read nothing is concluded, and a later receipt takes nothing back.
 """
 
@@ -36,7 +37,7 @@ class Taken:
     def judged(self, pair: Pair, kind: str) -> str:
         """What is wrong with judging it as this kind, in words; empty for nothing."""
         kinds = {known for known, _ in self._known.get(pair, ())}
-        if not kinds or kind in kinds:
+        if not kinds or not kinds.isdisjoint(integrate.alike(kind)):
             return ""
         return f"{pair[1]} is judged for {kind}, but gave {', '.join(sorted(kinds))}"
 

@@ -18,6 +18,18 @@ _Positive = Annotated[float, Meta(gt=0)]
 _Count = Annotated[int, Meta(ge=1)]
 
 
+class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[task.options.search]`: settings drawn from the consortium's seed and tried at opening."""
+
+    settings: Annotated[int, Meta(ge=0)] = 0
+    """How many are tried; 0 searches nothing."""
+    rounds: _Count = 2
+    """Rounds of local training of each."""
+    lr: tuple[_Positive, _Positive] = (0.001, 0.1)
+    """The lowest and the highest learning rate."""
+    optimisers: tuple[Literal["sgd", "adam"], ...] = ("sgd", "adam")
+
+
 class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[task.options]` of ``…imaging.tasks:classify`` and ``:segment``."""
 
@@ -25,7 +37,7 @@ class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """`lesions`, `digits`, `pneumoniamnist`, `nuclei`, or a hospital's own: `folder:PATH`,
     `PATH.npz`, `dicom:PATH`."""
     name: str = ""
-    """What the consortium calls this task, the same everywhere; by default after data and model."""
+    """What the consortium calls this task, the same everywhere; by default after the data set."""
     site: int | str | None = None
     """Which hospital this is: a number from 0, or its name; by default the node's name."""
     sites: _Count = 4
@@ -58,6 +70,10 @@ class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """Patients to learn from and judge with that a hospital has at most; 0 keeps all."""
     question: _Count = 256
     """Unlabelled images that all members answer, where they exchange logits or weak labels."""
+    atlas: str = ""
+    """A public mean image of generated or own patients around which these are drawn, the same file
+    everywhere (uint8 `.npy`, channels × height × width); smooth random fields where there is none.
+    """
     model: str = ""
     """`mlp:32`, `cnn`, `cnn:8-16`, `unet`, `unet:8-16-32`, with `-bn`, or `module:factory`."""
     model_options: dict[str, Any] = {}
@@ -67,6 +83,8 @@ class ImagingOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     optimiser: Literal["sgd", "adam"] = "sgd"
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     lr: _Positive = 0.1
+    search: Search = Search()
+    """A search for `optimiser` and `lr`; each hospital takes what does best on its own holdout."""
     batch: _Count = 8
     local_steps: Annotated[int, Meta(ge=0)] = 6
     """Batches of a round at every hospital, whatever its size: where rounds are whole epochs, a

@@ -50,6 +50,11 @@ def source(config: TaskConfig, options: ImagingOptions, *, masks: bool) -> Sourc
     seed = config.seed if options.split_seed is None else options.split_seed
     if options.dataset == "lesions":
         return _lesions(config, options, seed, masks=masks)
+    if options.dataset == "pneumoniamnist" and options.test is not None:
+        raise ConfigError(
+            f"[task.options] test = {options.test}: pneumoniamnist has test images of its own",
+            hint="leave out test",
+        )
     if options.dataset == "digits":
         _expect(not masks, "digits have no masks", "factory = …imaging.tasks:classify")
         return _digits(config, options, seed)
@@ -110,7 +115,7 @@ def digits_dealt(options: ImagingOptions, seed: int) -> tuple[tuple[Images, ...]
     every = embedded.digits()
     pixels = (every.inputs / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     images = Images(pixels, every.labels, every.patients, every.classes, ("digits",) * len(every))
-    rest, test = held_back(images, TEST, "test", seed, "digits")
+    rest, test = _parted(images, TEST if options.test is None else options.test, seed, "digits")
     own, asked = held_back(images.take(rest), ASKED, "question", seed, "digits")
     pool = images.take(rest).take(own)
     places = split.dirichlet(  # a hospital may lack a class: others can teach it
@@ -200,10 +205,15 @@ def _chosen(
 
 def _apart(own: Images, options: ImagingOptions, seed: int, name: str, default: float) -> Source:
     share = default if options.test is None else options.test
-    if share == 0:
-        return Source(name, own, own.take(np.arange(0)))
-    keep, test = held_back(own, share, "test", seed, name)
+    keep, test = _parted(own, share, seed, name)
     return Source(name, own.take(keep), own.take(test))
+
+
+def _parted(images: Images, share: float, seed: int, name: str) -> tuple[Places, Places]:
+    """Places of images to keep, and of the share of the patients on whom nobody trains."""
+    if share == 0:
+        return np.arange(len(images)), np.arange(0)
+    return held_back(images, share, "test", seed, name)
 
 
 def _expect(fits: bool, said: str, hint: str = "") -> None:

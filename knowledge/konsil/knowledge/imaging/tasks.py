@@ -7,15 +7,19 @@ normalise inside, so no hospital needs another's means. All start from the same 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from konsil.knowledge.data.images import as_rows
 from konsil.knowledge.imaging.fitting import Fitting
 from konsil.knowledge.imaging.networks import network
 from konsil.knowledge.imaging.options import ImagingOptions, read_options
 from konsil.knowledge.imaging.questions import question
+from konsil.knowledge.imaging.search import Choices, LogRange, best, drawn, scores
 from konsil.knowledge.imaging.sources import few, held_back, source
 from konsil.knowledge.task import Rows, Task, TaskConfig
 from konsil.protocol.errors import ConfigError
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from konsil.knowledge.data.images import Images
+    from konsil.knowledge.imaging.search import Setting, Space
 
 
 def classify(config: TaskConfig) -> Task:
@@ -54,7 +59,7 @@ def _task(config: TaskConfig, *, masks: bool) -> Task:
         raise ConfigError(f"[task.options] site {found.site}: {len(own)} images are too few")
     classes = own.classes
     fit = fitting(options, len(classes))
-    return Task(
+    task = Task(
         name=options.name or f"imaging/{_short(options.dataset)}",
         classes=classes,
         model=_network(config, options, model, own, masks=masks),
@@ -71,6 +76,22 @@ def _task(config: TaskConfig, *, masks: bool) -> Task:
         question=None if masks else partial(question, config, options, classes, own.shape),
         test=partial(_set_aside, found.test),
     )
+    return _searched(task, options, config) if options.search.settings else task
+
+
+def _searched(task: Task, options: ImagingOptions, config: TaskConfig) -> Task:
+    """The task with the setting of the search that does best here."""
+    wish = options.search
+    space: Space = {"lr": LogRange(*wish.lr), "optimiser": Choices(wish.optimisers)}
+    settings = drawn(space, wish.settings, config.seed)
+
+    def of(setting: Setting) -> Task:
+        changed = msgspec.structs.replace(options, **setting)
+        fit = fitting(changed, len(task.classes))
+        return replace(task, learning_rate=changed.lr, fit=fit, optimise=fit.optimise)
+
+    told = scores(of, settings, seed=config.seed, node=config.name, rounds=wish.rounds)
+    return of(settings[best({config.name: told})])
 
 
 def fitting(options: ImagingOptions, classes: int) -> Fitting:

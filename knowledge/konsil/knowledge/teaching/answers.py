@@ -2,39 +2,28 @@
 
 A sheet is NamedTensors with the one tensor `logits` (n × C, float16), so its payload is
 ``n · C · 2`` bytes and a header. It names no question by itself: the manifest does, by digest,
-and whoever reads a sheet must have compared that digest before. A sheet from outside is data,
-not truth: its shape and values are checked here, what it is worth is for trust to say.
+and whoever reads a sheet must have compared that digest before, and screened its form and values
+(`konsil.knowledge.screen`). What it is worth is for trust to say.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import torch
 
-from konsil.knowledge import pack
 from konsil.knowledge.named import NamedTensors
-from konsil.knowledge.screen import screen
 from konsil.knowledge.train import predict
-from konsil.protocol import tensors
-from konsil.protocol.errors import RemoteError, StorageError, TaskError
-from konsil.protocol.limits import DEFAULT_LIMITS, Limits
+from konsil.protocol.errors import TaskError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from konsil.knowledge.teaching.question import Question
-    from konsil.protocol.digest import Digest
-    from konsil.protocol.fields import Code
 
 LOGITS = "logits"
 LARGEST = 65504.0
 """The largest finite float16; what a model says beyond it is cut off there."""
-
-_log = logging.getLogger(__name__)
 
 
 def answered(module: nn.Module, question: Question) -> NamedTensors:
@@ -57,51 +46,6 @@ def answered(module: nn.Module, question: Question) -> NamedTensors:
         )
     shifted = outputs - outputs.amax(dim=1, keepdim=True)
     return NamedTensors({LOGITS: shifted.clamp(-LARGEST, LARGEST).half()})
-
-
-def reasons(path: Path, question: Question, *, limits: Limits = DEFAULT_LIMITS) -> tuple[Code, ...]:
-    """Why the payload at `path` is no sheet on `question`, each reason once; empty if it is one.
-
-    `payload` (malformed), `tensors` (others than `logits`), `dtype`, `rows`, `classes` (another
-    count) and `not_finite`. The header is judged first, so a claimed size is never allocated.
-    Raises `StorageError` when the file cannot be read.
-    """
-    try:
-        table = pack.read_table(path, limits=limits)
-    except RemoteError as fault:
-        _log.warning("%s: %s", path.name, fault)
-        return ("payload",)
-    if [spec.name for spec in table.tensors] != [LOGITS]:
-        return ("tensors",)
-    spec = table.tensors[0]
-    found: list[Code] = []
-    if spec.dtype != "F16":
-        found.append("dtype")
-    if spec.shape[:1] != (len(question),):
-        found.append("rows")
-    if spec.shape[1:] != (len(question.classes),):
-        found.append("classes")
-    return tuple(found) or screen(path, tensors.architecture(table), limits=limits)
-
-
-def read(
-    path: Path, question: Question, claimed: Digest, *, limits: Limits = DEFAULT_LIMITS
-) -> tuple[NamedTensors | None, tuple[Code, ...]]:
-    """A peer's sheet, or None and why it is refused.
-
-    `claimed` is the digest of the question that the manifest says was answered; another one
-    is refused as `question` before the file is opened. Other reasons are those of `reasons`.
-    """
-    if claimed != question.digest:
-        return None, ("question",)
-    refused = reasons(path, question, limits=limits)
-    if refused:
-        return None, refused
-    try:
-        return pack.load(path, limits=limits), ()
-    except (RemoteError, StorageError) as fault:
-        _log.warning("%s: %s", path.name, fault)
-        return None, ("payload",)
 
 
 def logits(sheet: NamedTensors) -> Tensor:

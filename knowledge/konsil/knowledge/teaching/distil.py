@@ -10,7 +10,6 @@ more. Local training is the task's own, its `fit` and `loss` included.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,16 +17,16 @@ import torch
 from torch.nn import functional
 
 from konsil.knowledge.batches import keys_of
-from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.task import Scheduled
 from konsil.knowledge.teaching import steps
-from konsil.knowledge.train import Trained, descend, on_device, seed_of
+from konsil.knowledge.train import Trained, descend, finished, on_device, seed_of
 from konsil.protocol.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from konsil.knowledge.task import Task
+    from konsil.knowledge.named import NamedTensors
+    from konsil.knowledge.task import Optimise, Task
     from konsil.knowledge.teaching.question import Question
 
 
@@ -46,7 +45,7 @@ class Distillation:
     own_epochs: int = 2
     batch_size: int = 32
     rate: float | None = None
-    optimise: steps.Optimise | None = None
+    optimise: Optimise | None = None
 
     def __post_init__(self) -> None:
         if self.weight < 0 or not self.temperature > 0:
@@ -94,13 +93,7 @@ def distil(
         module.to(device).train()
         _listen(task, module, question, target, how, seed_of(seed, "question", node), number)
         loss = revise(task, module, how.own_epochs, seed=seed, node=node, number=number)
-    model = NamedTensors.of(module)
-    if not math.isfinite(loss) or not model.finite():
-        raise TaskError(
-            f"round {number}: distillation ended with a loss of {loss} or a weight without a value",
-            hint="lower the learning rate",
-        )
-    return Trained(model, loss)
+    return finished(module, loss, f"round {number}: distillation")
 
 
 def revise(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from konsil.knowledge.batches import keys_of
 from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.teaching import steps
-from konsil.knowledge.train import Trained, on_device, seed_of
+from konsil.knowledge.train import Trained, finished, on_device, seed_of
 from konsil.protocol.artifact import bucket
 from konsil.protocol.errors import ConfigError, LocalProtocolError, TaskError
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from konsil.knowledge.task import Rows, Task
-    from konsil.protocol.fields import Code
 
 FEWEST = 10
 """Rows of a class below which nothing about it is sent."""
@@ -87,37 +86,13 @@ def prototypes(
     return NamedTensors({MEANS: means, ROWS: counts})
 
 
-def reasons(sheet: Mapping[str, Tensor], classes: int, width: int) -> tuple[Code, ...]:
-    """Why a loaded sheet cannot be fused, each reason once; empty when it can.
-
-    `tensors` (names), `dtype`, `classes` or `width` (shape), `not_finite`, `length` (a mean of
-    vectors of length 1 is no longer than that), `rows` (below `FEWEST`, yet not 0).
-    """
-    if set(sheet) != {MEANS, ROWS}:
-        return ("tensors",)
-    means, counts = sheet[MEANS], sheet[ROWS]
-    if means.dtype != torch.float32 or counts.dtype != torch.int64:
-        return ("dtype",)
-    if tuple(counts.shape) != (classes,) or means.ndim != 2 or len(means) != classes:
-        return ("classes",)
-    if means.shape[1] != width:
-        return ("width",)
-    if not bool(torch.isfinite(means).all()):
-        return ("not_finite",)
-    found: list[Code] = []
-    if bool((means.double().norm(dim=1) > 1 + 1e-3).any()):
-        found.append("length")
-    if bool(((counts != 0) & (counts < FEWEST)).any()):
-        found.append("rows")
-    return tuple(found)
-
-
 def fused(sheets: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> NamedTensors:
-    """The means of several checked sheets, by weight times rows, and the rows in sum.
+    """The means of several checked sheets by weight, and the rows in sum.
 
-    A class of which a sheet has no rows is not taught by it; one that nobody has stays at 0
-    rows. A sheet of weight 0 changes no bit; the order of sheets changes roundings only.
-    Raises `LocalProtocolError` for a negative or infinite weight, or when none is left.
+    A class of which a sheet has no rows is not taught by it, and of how many it has nothing
+    depends: a claim must not buy weight. A class that nobody has stays at 0 rows. A sheet of
+    weight 0 changes no bit; the order of sheets changes roundings only. Raises
+    `LocalProtocolError` for a negative or infinite weight, or when none is left.
     """
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
         raise LocalProtocolError("a weight of prototypes is negative or not finite")
@@ -128,8 +103,9 @@ def fused(sheets: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> N
     mass = torch.zeros(len(total), dtype=torch.float64)
     counts = torch.zeros(len(total), dtype=torch.int64)
     for sheet, weight in used:
-        share = weight * sheet[ROWS].double()
-        total += share[:, None] * sheet[MEANS].double()
+        said = sheet[ROWS] > 0
+        share = weight * said.double()
+        total += weight * torch.where(said[:, None], sheet[MEANS], 0).double()
         mass += share
         counts += sheet[ROWS]
     means = total / torch.where(mass > 0, mass, torch.ones_like(mass))[:, None]
@@ -151,12 +127,13 @@ def train_towards(
     seed: int,
     node: str,
     number: int,
+    own: float = 1.0,
     weight: float = 1.0,
     device: str = "cpu",
 ) -> Trained:
-    """One round of ``loss + weight · ‖z − p_y‖²`` on the own rows; `start` is left unchanged.
+    """An epoch of ``own · loss + weight · ‖z − p_y‖²`` on the own rows; `start` stays as it is.
 
-    The task's `loss`, epochs and rate apply; its `fit` does not, because only here a batch
+    The task's `loss`, rate and `optimise` apply; its `fit` does not, because only here a batch
     shows its embeddings. Raises `TaskError` as training does.
     """
     criterion = task.loss or functional.cross_entropy
@@ -172,7 +149,7 @@ def train_towards(
             outputs, values = embedded(module, rows.inputs[batch])
             targets = rows.targets[batch]
             pulled = distance(values, targets, towards)
-            return criterion(outputs, targets) + weight * pulled
+            return own * criterion(outputs, targets) + weight * pulled
 
         loss = steps.follow(
             module,
@@ -180,10 +157,8 @@ def train_towards(
             keys_of([seed_of(seed, "batches", node)], number),
             len(rows),
             size=task.batch_size,
-            epochs=task.local_epochs,
+            epochs=1,
             rate=task.learning_rate,
+            optimise=task.optimise,
         )
-    model = NamedTensors.of(module)
-    if not model.finite():
-        raise TaskError(f"round {number}: training towards prototypes left a weight without value")
-    return Trained(model, loss)
+    return finished(module, loss, f"round {number}: training towards prototypes")

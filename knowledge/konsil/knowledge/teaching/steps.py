@@ -19,17 +19,15 @@ from konsil.knowledge.train import step as descend_once
 from konsil.protocol.errors import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from torch import Tensor
-    from torch.optim import Optimizer
 
     from konsil.knowledge.batches import Keys
+    from konsil.knowledge.task import Optimise
 
 Cost: TypeAlias = "Callable[[Tensor, int], Tensor]"
 """Row numbers of a batch and the number of the step, from 0, to one scalar."""
-Optimise: TypeAlias = "Callable[[Iterable[nn.Parameter]], Optimizer]"
-"""Makes the optimiser of one round, in place of gradient descent; it begins anew each time."""
 
 
 def count(rows: int, *, size: int, epochs: int) -> int:

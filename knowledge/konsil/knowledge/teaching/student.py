@@ -1,74 +1,59 @@
-"""Student: a model that learns from a weaker peer's labels, and is kept only if it is better.
+"""Student: a model that learns from a weaker peer's labels.
 
 Weak labels are probabilities: either the consensus on an agreed question, or what the peer's
 weak model, brought here, says of the hospital's own unlabelled rows; then nothing about those
-rows leaves. In every batch the student's decisions are balanced to the weak class shares.
-The student replaces the hospital's model only if its private holdout loss is lower; a tie keeps
-the model that is there.
+rows leaves. Where the student is to trust itself as well (`Study.confidence`), its decisions are
+balanced in every batch to the weak class shares. Whether it replaces the hospital's model, the
+private holdout says (`konsil.trust.integrate.choose_better`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from konsil.knowledge.batches import keys_of
-from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.teaching import steps
 from konsil.knowledge.teaching.distil import revise
 from konsil.knowledge.teaching.selecting import confident
-from konsil.knowledge.teaching.weak import (
-    CONFIDENCE,
-    RAMP,
-    auxiliary_loss,
-    confidence,
-    decide,
-)
-from konsil.knowledge.train import Trained, predict, seed_of
+from konsil.knowledge.teaching.weak import RAMP, auxiliary_loss, confidence, decide
+from konsil.knowledge.train import Trained, finished, predict, seed_of
 from konsil.protocol.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from konsil.knowledge.judge import Judge
-    from konsil.knowledge.task import Task
+    from konsil.knowledge.named import NamedTensors
+    from konsil.knowledge.task import Optimise, Task
 
 
 @dataclass(frozen=True)
 class Study:
     """How a student learns. Raises `ConfigError` for what cannot be.
 
-    `share` below 1 keeps the most confident part of each class. `own_epochs` over the
-    hospital's labelled rows follow; 0 makes a student of weak labels alone.
+    `confidence` (a of the auxiliary loss) is for students that decide better than the labels
+    before they have learned from them, as large pretrained networks do. Small ones do not: what
+    they say of themselves early on is worse than the labels, and would be confirmed. `share`
+    below 1 keeps the most confident part of each class. `own_epochs` over the hospital's labelled
+    rows follow; 0 makes a student of weak labels alone.
     """
 
     epochs: int = 20
     own_epochs: int = 0
-    confidence: float = CONFIDENCE
+    confidence: float = 0.0
     ramp: float = RAMP
     share: float = 1.0
     batch_size: int = 32
     rate: float | None = None
-    optimise: steps.Optimise | None = None
+    optimise: Optimise | None = None
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.own_epochs) < 0 or self.batch_size < 1:
             raise ConfigError("a student's epochs must not be negative, a batch not empty")
         if not (0 <= self.confidence <= 1 and 0 <= self.ramp <= 1):
             raise ConfigError("a student's confidence and ramp are shares from 0 to 1")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The model that a hospital goes on with, and both private losses."""
-
-    model: NamedTensors
-    accepted: bool
-    before: float
-    after: float
 
 
 def weak_labels(module: nn.Module, inputs: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -115,20 +100,7 @@ def study(
         order = seed_of(seed, "weak", node)
         loss = _from_weak(task, module, inputs[chosen], weak[chosen], how, order, number)
         revise(task, module, how.own_epochs, seed=seed, node=node, number=number)
-    model = NamedTensors.of(module)
-    if not math.isfinite(loss) or not model.finite():
-        raise TaskError(
-            f"a student ended with a loss of {loss} or a weight without a value",
-            hint="lower the learning rate",
-        )
-    return Trained(model, loss)
-
-
-def kept(judge: Judge, previous: NamedTensors, student: NamedTensors) -> Kept:
-    """The student if it beats `previous` on the receiver's own holdout, else `previous`."""
-    before, after = judge.loss(previous), judge.loss(student)
-    accepted = after < before
-    return Kept(student if accepted else previous, accepted, before, after)
+    return finished(module, loss, "a student")
 
 
 def _from_weak(

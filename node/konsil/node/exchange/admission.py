@@ -215,7 +215,7 @@ def _facts(
     twice = newest is not None and artifact.sequence == last and newest.head.env != head.env
     return gate.Facts(
         logged=_same(artifact, logged, head.env),
-        base_ours=artifact.base == opened.about.hex(),
+        about_ours=artifact.base == opened.about.hex(),
         task_ours=artifact.architecture == opened.form.hex() and artifact.task == opened.task,
         parents_agree=[bytes.fromhex(parent) for parent in artifact.parents]
         == list(logged.derived_from),

@@ -105,12 +105,13 @@ class Intake:
 
     async def _penalise(self, head: Head, refusal: Refusal) -> None:
         """The entries of a refusal, and then the same in memory."""
-        standing = self._memory.standing(refusal.culprit, head.kind)
+        kind = self._memory.judged_as(head.kind)
+        standing = self._memory.standing(refusal.culprit, kind)
         before = score.Score(r_e9=standing.r_e9, s_e9=standing.s_e9)
         after = score.penalised(before)
         penalty = Penalty(
             node=refusal.culprit,
-            kind=head.kind,
+            kind=kind,
             stage=refusal.stage,
             reasons=refusal.reasons,
             env=head.env,
@@ -129,7 +130,7 @@ class Intake:
         )
         update = TrustUpdate(
             node=refusal.culprit,
-            kind=head.kind,
+            kind=kind,
             art=None,
             old_e9=standing.trust_e9,
             new_e9=score.trust(after),

@@ -19,7 +19,7 @@ from konsil.node.learning.worker_messages import Export, Exported, Open
 from konsil.node.log import open_log
 from konsil.node.paths import Home
 from konsil.node.store.blobs import BlobStore
-from konsil.protocol import entries, envelope
+from konsil.protocol import entries, envelope, knowledge_manifest
 from konsil.protocol.artifact import read_statement
 from konsil.protocol.errors import ConfigError, IncompleteError, StorageError, UsageError
 from konsil.protocol.learning_bodies import (
@@ -50,7 +50,16 @@ def find_manifest(root: Path, prefix: str) -> dict[str, Any]:
     env = _only(list(found), prefix, root)
     sealed = envelope.unpack(blobs.get(env))
     manifest: dict[str, Any] = msgspec.to_builtins(read_statement(sealed.payload))
-    return {"env": env.hex(), **manifest}
+    return {"env": env.hex(), **manifest, "claims": _claims(blobs, manifest["knowledge"])}
+
+
+def _claims(blobs: BlobStore, named: str | None) -> dict[str, Any] | None:
+    """What an artifact says that it knows; None where it says nothing, or that is not here."""
+    if named is None or not blobs.has(bytes.fromhex(named)):
+        return None
+    found = knowledge_manifest.read(blobs.get(bytes.fromhex(named)))
+    claims: dict[str, Any] = msgspec.to_builtins(found)
+    return claims
 
 
 def export_model(root: Path, prefix: str | None, out: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import inspect
 import os
 import platform
 from dataclasses import is_dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,15 +61,20 @@ def secret_salt(home: Path) -> bytes:
         raise StorageError(f"{path}: {fault.strerror}") from fault
 
 
-def recipe(task: Task, request: Open) -> Digest:
-    """How the task trains: network, loss, loop, rates, and the options it was built with."""
+def recipe(task: Task, request: Open, about: Digest) -> Digest:
+    """How the task learns: network, loss, loop, rates, the options it was built with, and what
+    it hands out and takes in: the kind, and the common base or question `about` which that is.
+    """
     facts = {
+        "kind": request.kind,
+        "about": about.hex(),
         "task": task.name,
         "classes": task.classes,
         "model": str(task.model()),
-        "loss": _name_of(task.loss) or "cross_entropy",
-        "fit": repr(task.fit) if is_dataclass(task.fit) else _name_of(task.fit) or "descend",
-        "release": _name_of(task.release) or "identity",
+        "loss": _told(task.loss) or "cross_entropy",
+        "fit": _told(task.fit) or "descend",
+        "optimise": _told(task.optimise) or "descent",
+        "release": _told(task.release) or "identity",
         "local": task.local,
         "local_epochs": task.local_epochs,
         "local_steps": task.local_steps,
@@ -98,5 +104,25 @@ def environment() -> Digest:
     return tagged("environment", *(fact.encode() for fact in facts))
 
 
-def _name_of(function: object | None) -> str:
-    return "" if function is None else str(getattr(function, "__qualname__", type(function)))
+def _told(function: object | None) -> str:
+    """A function by its name, and by what it was made with where that is a plain value."""
+    if function is None:
+        return ""
+    if is_dataclass(function):
+        return repr(function)
+    if isinstance(function, partial):
+        named = sorted(function.keywords.items())
+        return _told(function.func) + repr([*map(_plain, function.args), *map(_plain, named)])
+    owner = getattr(function, "__self__", None)
+    cells = getattr(function, "__closure__", None) or ()
+    made_with = [repr(owner)] if is_dataclass(owner) else []
+    made_with += [_plain(cell.cell_contents) for cell in cells]
+    return " ".join((str(getattr(function, "__qualname__", type(function))), *made_with))
+
+
+def _plain(value: object) -> str:
+    """A value whose text is the same in every process; of others their type."""
+    if isinstance(value, tuple):
+        return repr([_plain(one) for one in value])
+    plain = value is None or isinstance(value, bool | int | float | str | bytes)
+    return repr(value) if plain else str(getattr(value, "__qualname__", type(value)))

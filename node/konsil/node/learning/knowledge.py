@@ -15,14 +15,18 @@ import msgspec
 from konsil.protocol import jcs, knowledge_manifest
 from konsil.protocol.artifact import bucket
 from konsil.protocol.errors import LocalProtocolError
-from konsil.protocol.knowledge_manifest import KnowledgeManifest, LabelKnowledge, LabelName
+from konsil.protocol.knowledge_manifest import (
+    KnowledgeManifest,
+    LabelKnowledge,
+    LabelName,
+    Measured,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from konsil.node.learning.worker_messages import Opened
+    from konsil.node.learning.worker_messages import Figures, Opened
     from konsil.protocol.artifact import PrivacySpent
-    from konsil.protocol.knowledge_manifest import Measured
 
 TASK: Final = "task"
 """The code system of classes that only the task defines."""
@@ -58,6 +62,17 @@ def knowledge_of(
         privacy=privacy,
         base=opened.base.hex(),
     )
+
+
+def measured(figures: Figures | None) -> dict[str, dict[str, Measured]]:
+    """What was measured, by class and field, as `knowledge_of` takes it."""
+    if figures is None:
+        return {}
+    evaluation = figures.evaluation.hex()
+    return {
+        name: {"auroc": Measured(value_e6=value, evaluation=evaluation)}
+        for name, value in figures.auroc_e6.items()
+    }
 
 
 def written(manifest: KnowledgeManifest, most: int) -> bytes | None:

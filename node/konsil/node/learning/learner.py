@@ -39,7 +39,7 @@ from konsil.protocol.learning_bodies import (
     Part,
     TrustUpdate,
 )
-from konsil.trust import weights
+from konsil.trust import integrate, weights
 from konsil.trust.fixed import to_e9
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Learner:
         self._config = config
         self._me = config.me().node
         # What came before a restart and was not mixed yet has been delivered all the same.
-        waiting = shelf.fresh(memory.kind, without=self._me)
+        waiting = shelf.fresh(integrate.alike(memory.kind), without=self._me)
         self.arrivals = Arrivals(held.head.publisher for held in waiting)
         self._trainer = trainer
         self._chronicle = chronicle
@@ -183,12 +183,15 @@ class Learner:
         if self.opened is None or self.memory.model is None:
             raise TaskError("there is no model yet", hint="wait for the first round")
         async with self.publishing:
-            model, base = self.memory.model, self.memory.base or self.memory.model
-            parents, payload = (base,), model
+            model, source = self.memory.model, self.memory.source or self.memory.model
+            payload, figures = model, None
             if not self.opened.whole:
-                made = await self._trainer.ask(Release(before=base, model=model), Released)
-                parents, payload = (model,), made.payload
-            entry = await self._press.prepare(payload, self.opened, self.memory, parents=parents)
+                before = self.memory.began or model
+                made = await self._trainer.ask(Release(before=before, model=model), Released)
+                source, payload, figures = model, made.payload, made.figures
+            entry = await self._press.prepare(
+                payload, self.opened, self.memory, parents=(source,), figures=figures
+            )
             return await self._issue(entry)
 
     def _enter(self, phase: str) -> None:
@@ -260,8 +263,9 @@ class Learner:
         source = before if trained.release == trained.out else trained.out
         async with self.publishing:
             entry = await self._press.prepare(
-                trained.release, opened, memory, parents=(source,), number=number
-            )
+                trained.release, opened, memory, parents=(source,), figures=trained.figures,
+                number=number,
+            )  # fmt: skip
             await self._issue(entry, _training(opened, before, trained.out, number))
 
     async def _issue(self, entry: Prepared, train: ModelTrain | None = None) -> Held:
@@ -281,7 +285,7 @@ class Learner:
     async def _mix(self) -> None:
         memory = self.memory
         assert memory.pending is not None
-        fresh = self._shelf.fresh(memory.kind, without=self._me)
+        fresh = self._shelf.fresh(integrate.alike(memory.kind), without=self._me)
         live = self._neighbours()
         # Artifacts of neighbours that left since count too, so that all weights fit into one.
         degree = max(len(live), len(fresh), 1)

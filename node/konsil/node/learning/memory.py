@@ -21,7 +21,7 @@ from konsil.protocol.learning_bodies import (
     TrustUpdate,
 )
 from konsil.protocol.node_bodies import LogRedact
-from konsil.trust import score
+from konsil.trust import integrate, score
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import UNIT_E9
 from konsil.trust.gate import OPERATOR_CAUSES as OPERATOR_CAUSES
@@ -71,6 +71,10 @@ class Memory:
         self.round = 0
         self.base: bytes | None = None
         self.model: bytes | None = None
+        self.began: bytes | None = None
+        """What the last training began with: what a release of the model is a change of."""
+        self.source: bytes | None = None
+        """What the ledger says that the model was made from: by training, or by a mix."""
         self.pending: Pending | None = None
         self.sequence = 0
         self.integrated = 0
@@ -78,6 +82,11 @@ class Memory:
         self._standing: dict[tuple[str, str], Standing] = {}
         self._operator: dict[str, str | None] = {}
         self._author: dict[bytes, str] = {}
+
+    def judged_as(self, kind: str) -> str:
+        """The kind as which an artifact is judged here: our own where that takes it in, so that
+        nobody leaves a bad name behind by handing in answers as the other kind of answers."""
+        return self.kind if kind in integrate.alike(self.kind) else kind
 
     def standing(self, node: str, kind: str | None = None) -> Standing:
         """What is known of a peer's artifacts of one kind, by default of the one exchanged; a
@@ -94,7 +103,7 @@ class Memory:
 
     def begin(self, base: bytes) -> None:
         """The common base model is known."""
-        self.base = self.model = base
+        self.base = self.model = self.began = self.source = base
         self._author.setdefault(base, OURS)
 
     def published(self, sequence: int, art: bytes) -> None:
@@ -109,6 +118,7 @@ class Memory:
     def trained(self, number: int, before: bytes, out: bytes) -> None:
         """A round of training is in the ledger; its mix is pending."""
         self.round, self.model = number, out
+        self.began = self.source = before
         self.pending = Pending(before=before, out=out)
 
     def settle(self) -> None:
@@ -136,9 +146,9 @@ class Memory:
             trust_e9=score.trust(after),
         )
 
-    def integrate(self, out: bytes) -> None:
-        """A mix is in the ledger."""
-        self.model, self.pending = out, None
+    def integrate(self, base: bytes, out: bytes) -> None:
+        """A mix that made `out` of our own model `base` is in the ledger."""
+        self.model, self.source, self.pending = out, base, None
         self.integrated += 1
 
     def operate(self, node: str, operator: str | None) -> None:
@@ -150,7 +160,7 @@ class Memory:
         for judged in mixed.judged:
             self.judge(judged.node, judged.art, records.unpack(judged.record, EvidenceRecord))
         if self.pending is not None and mixed.out != self.pending.out:
-            self.integrate(mixed.out)
+            self.integrate(self.pending.out, mixed.out)
         self.settle()
 
 
@@ -215,7 +225,7 @@ def recall(
         elif isinstance(body, ArtifactReceive):
             memory.received(body.art, body.publisher)
         elif isinstance(body, ArtifactIntegrate) and has(body.out):
-            memory.integrate(body.out)
+            memory.integrate(body.base, body.out)
         elif isinstance(body, TrustUpdate):
             _recall_trust(memory, body, evidence)
     unread.until(size)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from konsil.node.learning.knowledge import knowledge_of, written
+from konsil.node.learning.knowledge import knowledge_of, measured, written
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import chunks, envelope
 from konsil.protocol.artifact import (
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from konsil.node.learning.memory import Memory
-    from konsil.node.learning.worker_messages import Opened
+    from konsil.node.learning.worker_messages import Figures, Opened
     from konsil.node.log import Log
     from konsil.node.roster import Roster
     from konsil.node.store.blobs import BlobStore
     from konsil.node.store.chronicle import Chronicle
     from konsil.protocol.limits import Limits
+
+NONE_SPENT = PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0)
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Press:
-    """Turns a released model into an artifact on the shelf."""
+    """Turns a payload into an artifact on the shelf."""
 
     def __init__(
         self,
@@ -77,20 +79,22 @@ class Press:
 
     async def prepare(
         self,
-        release: bytes,
+        payload: bytes,
         opened: Opened,
         memory: Memory,
         *,
         parents: tuple[bytes, ...],
+        figures: Figures | None = None,
         number: int | None = None,
     ) -> Prepared:
-        """Seal the payload `release` (a digest in the blob store) as our next artifact."""
-        path = self._blobs.path(release)
+        """Seal `payload` (a digest in the blob store) as our next artifact."""
+        path = self._blobs.path(payload)
         size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
-        parents = tuple(parent for parent in parents if parent != release)
+        parents = tuple(parent for parent in parents if parent != payload)
         root = chunks.chunk_root(digests)
-        privacy = PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0)
-        known = written(knowledge_of(opened, privacy), self._limits.knowledge_bytes)
+        known = written(
+            knowledge_of(opened, NONE_SPENT, measured(figures)), self._limits.knowledge_bytes
+        )
         knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(
             kind=memory.kind,
@@ -102,20 +106,20 @@ class Press:
             architecture=opened.form.hex(),
             parents=tuple(parent.hex() for parent in parents),
             payload=Payload(
-                digest=release.hex(),
+                digest=payload.hex(),
                 size=size,
                 format="safetensors",
                 chunk_bytes=self._limits.chunk_bytes,
                 chunk_root=root.hex(),
             ),
             coverage=_coverage(opened),
-            privacy=privacy,
+            privacy=NONE_SPENT,
             charter=self._roster.charter.hex(),
             knowledge=None if knowledge is None else knowledge.hex(),
         )
         sealed = envelope.pack(seal(artifact, self._chronicle.key("art")))
         body = ArtifactPublish(
-            art=release,
+            art=payload,
             chunk_root=root,
             kind=memory.kind,
             size=size,

@@ -84,17 +84,22 @@ class Shelf:
         """The newest artifact of each publisher and kind: what we can serve."""
         return tuple(self._held[env].head for env in self._newest.values())
 
-    def fresh(self, kind: str, *, without: str) -> tuple[Held, ...]:
-        """Each publisher's newest artifact of `kind` that was not mixed yet, by publisher."""
-        heads = [
-            self._held[env]
-            for (publisher, of_kind), env in sorted(self._newest.items())
-            if of_kind == kind and publisher != without
-        ]
+    def fresh(self, kinds: Collection[str], *, without: str) -> tuple[Held, ...]:
+        """Each publisher's newest artifact of these kinds that was not mixed yet, by publisher.
+
+        One of each, whatever it hands out: two kinds do not make two voices.
+        """
+        newest: dict[str, Held] = {}
+        for (publisher, kind), env in sorted(self._newest.items()):
+            held, other = self._held[env], newest.get(publisher)
+            if kind not in kinds or publisher == without:
+                continue
+            if other is None or other.head.sequence < held.head.sequence:
+                newest[publisher] = held
         return tuple(
             held
-            for held in heads
-            if held.head.sequence > self._mixed.get((held.head.publisher, kind), 0)
+            for publisher, held in newest.items()
+            if held.head.sequence > max(self._mixed.get((publisher, kind), 0) for kind in kinds)
         )
 
     def mark_mixed(self, envs: Collection[bytes]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from konsil.knowledge import losses, pack, train
+from konsil.knowledge.figures import aurocs
 from konsil.knowledge.judge import Judge
 from konsil.knowledge.screen import screen
 from konsil.knowledge.task import Task, TaskConfig, load_factory
@@ -26,6 +27,7 @@ from konsil.node.learning.worker_messages import (
     Checked,
     Export,
     Exported,
+    Figures,
     Mix,
     Mixed,
     Open,
@@ -60,6 +62,8 @@ class Workbench:
         self._blobs = BlobStore(Path(request.blobs))
         self._scratch = _scratch_folder(home / "spool")
         self._judge = Judge(task, self._device)
+        salt = fingerprints.secret_salt(home)
+        self._evaluation = fingerprints.data_commitment(task.holdout, salt)
         digest = self._store(train.initial_model(task, request.seed))
         self._kind = kind_of(request, task, self._blobs, digest, self._device)
         self.opened = Opened(
@@ -71,8 +75,8 @@ class Workbench:
             whole=request.kind == "parameters" and task.release is None,
             rows=len(task.train),
             class_rows=_class_rows(task),
-            data=fingerprints.data_commitment(task.train, fingerprints.secret_salt(home)),
-            recipe=fingerprints.recipe(task, request),
+            data=fingerprints.data_commitment(task.train, salt),
+            recipe=fingerprints.recipe(task, request, self._kind.about),
             code=fingerprints.code(factory),
             environment=fingerprints.environment(),
         )
@@ -89,12 +93,17 @@ class Workbench:
             device=self._device,
         )
         out = self._store(trained.model)
-        return Trained(out=out, release=self._payload(before, trained.model), loss=trained.loss)
+        return Trained(
+            out=out,
+            release=self._payload(before, trained.model),
+            loss=trained.loss,
+            figures=self._figures(trained.model),
+        )
 
     def release(self, request: Release) -> Released:
         """The payload of any model of ours."""
         before, model = self._load(request.before), self._load(request.model)
-        return Released(payload=self._payload(before, model))
+        return Released(payload=self._payload(before, model), figures=self._figures(model))
 
     def check(self, request: Check) -> Checked:
         """Whether a spooled payload has its form and finite values."""
@@ -125,6 +134,20 @@ class Workbench:
         if not released.finite():
             raise TaskError("the task's release returned values that are not finite")
         return released
+
+    def _figures(self, model: NamedTensors) -> Figures | None:
+        """What may be told of a model beside its payload: nothing where a task changes what it
+        lets out, since no noise was spent on figures, and nothing of masks."""
+        if self._task.release is not None or self._task.problem == "masks":
+            return None
+        rows = self._task.holdout
+        outputs = self._judge.outputs(model, rows.inputs)
+        told = aurocs(
+            outputs.numpy(), rows.targets.cpu().numpy(), rows.patients, self._task.classes
+        )
+        learned = dict(zip(self.opened.classes, self.opened.class_rows, strict=True))
+        told = {name: value for name, value in told.items() if learned[name]}
+        return Figures(evaluation=self._evaluation, auroc_e6=told)
 
     def _load(self, digest: Digest) -> NamedTensors:
         self._blobs.check(digest)

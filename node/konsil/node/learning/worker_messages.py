@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from konsil.protocol.artifact import Kind
 from konsil.protocol.fields import Code
 
 
@@ -32,8 +33,8 @@ class Open(_Message, frozen=True):
     seed: int
     """Seed of the consortium: the base model and its initial weights follow from it."""
     device: str
-    kind: str = "parameters"
-    """What is handed out and taken in, one of `konsil.protocol.artifact.KINDS`."""
+    kind: Kind = "parameters"
+    """What is handed out and taken in."""
 
 
 class Opened(_Message, frozen=True):
@@ -58,6 +59,15 @@ class Opened(_Message, frozen=True):
     environment: bytes
 
 
+class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What may be told of how well a model does on held-back rows."""
+
+    evaluation: bytes
+    """Salted commitment to these rows."""
+    auroc_e6: dict[str, int]
+    """By class; see `konsil.knowledge.figures`."""
+
+
 class Train(_Message, frozen=True):
     """Train locally from `model` for one round."""
 
@@ -73,6 +83,7 @@ class Trained(_Message, frozen=True):
     release: bytes
     """The payload to hand out; of parameters it equals `out` unless the task transforms it."""
     loss: float
+    figures: Figures | None = None
 
 
 class Release(_Message, frozen=True):
@@ -86,6 +97,7 @@ class Released(_Message, frozen=True):
     """The payload lies in the blob store."""
 
     payload: bytes
+    figures: Figures | None = None
 
 
 class Check(_Message, frozen=True):

@@ -8,6 +8,7 @@ from konsil.knowledge.judge import local_names
 from konsil.knowledge.pack import load
 from konsil.node.learning.kinds.answers import Answers
 from konsil.node.learning.kinds.parameters import Parameters
+from konsil.node.learning.kinds.prototypes import Prototypes
 from konsil.node.learning.kinds.vectors import Vectors
 from konsil.protocol.errors import ConfigError
 
@@ -29,15 +30,16 @@ def kind_of(request: Open, task: Task, blobs: BlobStore, base: Digest, device: s
         return Parameters(blobs, base, local)
     if request.kind == "data_vector":
         return Vectors(blobs, base, local)
-    if request.kind not in ("logits", "weak_labels"):
-        raise ConfigError(f"[artifacts] kind = {request.kind!r} is not exchanged by a node")
+    if task.problem != "classes":
+        raise ConfigError(f"[artifacts] kind = {request.kind!r} is not for a task of masks")
+    start, seed, name = load(blobs.path(base)), request.seed, request.name
+    if request.kind == "prototypes":
+        return Prototypes(blobs, task, start, seed=seed, node=name, device=device)
     if task.question is None:
         raise ConfigError(
             f"[artifacts] kind = {request.kind!r}: task {task.name!r} has no common question",
             hint="give Task(question=...) unlabelled rows that all members agree on",
         )
-    if task.problem != "classes":
-        raise ConfigError(f"[artifacts] kind = {request.kind!r}: a task of masks has no answers")
     question = task.question()
     if question.classes != task.classes:
         raise ConfigError(
@@ -45,6 +47,6 @@ def kind_of(request: Open, task: Task, blobs: BlobStore, base: Digest, device: s
             f"{', '.join(task.classes)}"
         )
     return Answers(
-        blobs, task, question, load(blobs.path(base)),
-        seed=request.seed, node=request.name, device=device, weak=request.kind == "weak_labels",
+        blobs, task, question, start,
+        seed=seed, node=name, device=device, weak=request.kind == "weak_labels",
     )  # fmt: skip
