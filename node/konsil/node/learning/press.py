@@ -66,8 +66,12 @@ class Press:
         limits: Limits,
         tell: Callable[[], None],
         log: Log,
+        *,
+        opinions: bool = False,
     ) -> None:
+        """With `opinions` each artifact says how far its publisher trusts its own peers."""
         self.tell = tell
+        self._opinions = opinions
         self._roster = roster
         self._blobs = blobs
         self._chronicle = chronicle
@@ -90,7 +94,8 @@ class Press:
         parents = tuple(parent for parent in parents if parent != release)
         root = chunks.chunk_root(digests)
         privacy = PrivacySpent(mechanism="none", unit="none", epsilon_micro=0, delta_e12=0)
-        known = written(knowledge_of(opened, privacy), self._limits.knowledge_bytes)
+        said = memory.direct() if self._opinions else {}
+        known = written(knowledge_of(opened, privacy, opinions=said), self._limits.knowledge_bytes)
         knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(
             kind=memory.kind,
