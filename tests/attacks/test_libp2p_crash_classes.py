@@ -213,6 +213,19 @@ async def test_gossip_in_the_name_of_others_is_not_heard():
                 transport.gossip.receive_nowait()
 
 
+async def test_who_sends_garbage_is_not_heard_any_more_not_even_after_hanging_up():
+    async with arena() as attacked:
+        garbage = encode_varint_prefixed(forged(from_id=b"").SerializeToString())
+        await attacked.send(MESHSUB, garbage * 20)
+        counted = attacked.count("gossip message")
+        assert counted >= 16
+        await attacked.rpc(signed("attacker", b"in order, but too late", 1), forged(from_id=b""))
+        assert attacked.count("gossip message") == counted
+        with pytest.raises(trio.WouldBlock):
+            attacked.victim.gossip.receive_nowait()
+        await exchange(attacked.honest, attacked.victim, b"still heard")
+
+
 async def test_an_author_who_talks_too_much_is_held_to_its_rate():
     async with arena() as attacked:
         batch = rpc_pb2.RPC()

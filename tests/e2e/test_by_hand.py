@@ -174,7 +174,9 @@ def test_trust_and_a_word_by_hand(running, homes):
     told, data = both("node", "trust", home)
     assert [row["name"] for row in data["peers"]] == ["graz", "ulm"]
     assert all(0 < row["trust"] <= 1 and row["state"] == "evidence" for row in data["peers"])
-    assert told.splitlines()[0].split() == ["name", "state", "trust", "share", "node"]
+    assert told.splitlines()[0].split() == [
+        "name", "state", "trust", "share", "contribution", "node",
+    ]  # fmt: skip
     for verb, state in (
         ("pin", "pinned"), ("mute", "muted"), ("quarantine", "quarantined"),
         ("release", "evidence"),
@@ -182,12 +184,21 @@ def test_trust_and_a_word_by_hand(running, homes):
         done = konsil("node", "trust", home, f"--{verb}", "ulm", "--json")
         rows = {row["name"]: row["state"] for row in done.envelope("node.trust")["data"]["peers"]}
         assert rows == {"graz": "evidence", "ulm": state}
-    done = shell("node", "trust", home, "--pin", "graz")
+    for row in data["peers"]:
+        assert 0 <= row["contribution"] <= 1
+        assert row["course"][-1]["new"] == row["trust"]
+        assert f"{row['name']} from round {row['course'][0]['round']} on:" in told
+    done = shell("node", "trust", home, "--pin", "graz", "--reason", "we know them")
     assert re.search(r"^graz +pinned ", done.out, re.M)
     causes = [e.b.cause for e in read_entries(home / "ledger") if isinstance(e.b, TrustUpdate)]
     assert causes[-5:] == [
         "operator.pin", "operator.mute", "operator.quarantine", "operator.release", "operator.pin",
     ]  # fmt: skip
+    done = konsil("audit", "trust", home, "graz")
+    assert "a person's word (we know them): its whole weight is granted" in done.out
+    done = konsil("node", "trust", home, "--pin", "graz", "--reason", "x" * 1_025)
+    assert done.code == 2
+    assert "the reason cannot be written" in done.complaint
     for stranger in ("vienna", "bern"):
         done = konsil("node", "trust", home, "--pin", stranger)
         assert done.code == 2

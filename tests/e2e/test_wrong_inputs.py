@@ -55,6 +55,7 @@ def other(name="graz", node=NODE, peer=PEER):
         (["node", "status"], "node.status"),
         (["node", "status", "x", "--frob"], "node.status"),
         (["node", "trust", "x", "--pin", "a", "--mute", "b"], "node.trust"),
+        (["node", "trust", "x", "--reason", "because"], "node.trust"),
         (["init", "x"], "init"),
         (["audit", "verify"], "audit.verify"),
         (["artifact", "export", "x"], "artifact.export"),

@@ -15,7 +15,8 @@ from ledgers import Hospital, consortium, tail_of
 from konsil.protocol import checkpoint, fork
 from konsil.protocol.checkpoint import Checkpoint
 from konsil.protocol.digest import sha256
-from konsil.protocol.learning_bodies import ModelBase, PrivacySpend
+from konsil.protocol.learning_bodies import ModelBase, PrivacySpend, TrustUpdate
+from konsil.trust.reading import read_entries
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,24 @@ def test_a_ledger_that_was_changed_answers_nothing(homes, art):
         assert text.out == ""
         assert "tail.corrupt" in value["error"]["message"]
         assert value["data"] == {}
+
+
+def test_a_judgement_that_does_not_follow_does_not_verify(homes):
+    updates = (one.b for one in read_entries(homes[0] / "ledger"))
+    update = next(one for one in updates if isinstance(one, TrustUpdate))
+    name = update.evidence.hex()
+    path = homes[0] / "ledger/blobs/sha256" / name[:2] / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    text, value = both("trust", homes[0], "graz")
+    assert text.code == 3
+    assert f"DOES NOT FOLLOW: the bytes of its evidence {name} were changed" in text.out
+    assert value["error"]["code"] == "verification"
+    assert (value["data"]["follows"], value["data"]["missing_evidence"]) == (False, 0)
+    assert value["data"]["kinds"]["parameters"].keys() == {
+        "trust_e9", "judged", "helped", "contribution_e9",
+    }  # fmt: skip
 
 
 def test_a_missing_envelope_or_evidence_is_incomplete(homes, art):

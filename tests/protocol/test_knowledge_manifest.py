@@ -26,6 +26,7 @@ from konsil.protocol.knowledge_manifest import (
     Measured,
     OutOfDistribution,
     Period,
+    TrustIn,
     read,
     write,
 )
@@ -56,6 +57,7 @@ FULL = KnowledgeManifest(
     cautioned_use="men",
     contact="ki@hospital.example",
     update_plan="monthly",
+    opinions=(TrustIn(node="a" * 32, kind="logits", trust_e9=3),),
 )  # fmt: skip
 DOCUMENT = json.loads(write(FULL))
 EMPTY = write(KnowledgeManifest())
@@ -137,6 +139,9 @@ def test_everything_comes_back_and_what_is_unknown_is_not_written():
         (["contact"], "", EncodingRefused, "contact"),
         (["type"], "konsil:knowledge/v2", EncodingRefused, "type"),
         (["groups", 0, "kind"], "name", EncodingRefused, "kind"),
+        (["opinions", 0, "kind"], "mood", EncodingRefused, "kind"),
+        (["opinions", 0, "trust_e9"], 10**9 + 1, EncodingRefused, "trust_e9"),
+        (["opinions"], DOCUMENT["opinions"] * 2, ManifestRefused, "a peer is named twice"),
     ],
 )
 def test_a_wrong_manifest_is_refused(path, value, error, reason):

@@ -30,9 +30,15 @@ def make_run(honest=4, byzantine=1, rounds=8, kind="ring_chords", seed=1, **chan
         trust = 0.5
         for at in range(1, rounds + 1):
             goal = 0.02 if b in bad else 0.93
+            before = trust
             trust += (goal - trust) * draw.uniform(0.2, 0.6)
             granted = min(max((trust - 0.3) / 0.2, 0), 1)
-            judgements.append(Judgement(observer=a, peer=b, round=at, trust=trust, granted=granted))
+            judgements.append(
+                Judgement(
+                    observer=a, peer=b, round=at, trust=trust, granted=granted, before=before,
+                    why="a step towards it raises the private loss", helped=b not in bad,
+                )
+            )  # fmt: skip
     curves = tuple(
         Curve(
             name=name,

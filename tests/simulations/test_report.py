@@ -145,3 +145,15 @@ def test_values_in_words():
     assert report.metric_text(None) == report.percent_text(None) == report.signed_text(None) == "–"
     assert report.signed_text(-0.0123) == "−0.012"
     assert report.signed_text(0.0123) == "+0.012"
+
+
+def test_falls_of_trust_have_their_reason_and_help_is_told_apart(run):
+    page = report.render(run)
+    liar = next(h.name for h in run.hospitals if h.byzantine)
+    falls = re.findall(r"<li>([^<]*a step towards it raises the private loss)</li>", page)
+    assert 1 <= len(falls) <= 8
+    assert all(line.startswith(f"{liar} at ") for line in falls)
+    assert f"{liar} 0 %" in page
+    assert len(re.findall(r"</span>[\w-]+ 100 %</li>", page)) == 4
+    silent = msgspec.structs.replace(run, judgements=())
+    assert "Where trust fell" not in report.render(silent)

@@ -46,6 +46,7 @@ from konsil.protocol.learning_bodies import (
 from konsil.protocol.node_bodies import KeyRotate, LogRedact, key_change
 from konsil.protocol.office_bodies import CharterAdopt
 from konsil.trust import evidence, integrate, medians, score, weights
+from konsil.trust.ageing import aged, day_of
 from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.report import Report
@@ -107,6 +108,8 @@ class Hospital:
         self.model = self._keep(payload(np.zeros(4)))
         self.before = self.model
         self.scores: dict[str, Score] = {}
+        self.base_rates: dict[str, int] = {}
+        self.day = 0
         self.first: dict[bytes, str] = {self.model: self.node}
         self.journal.append([ModelBase(model=self.model, source="seed", licence="", note="tiny")])
 
@@ -132,7 +135,7 @@ class Hospital:
         self.values = self.values + [self.draw.uniform(-1, 1) for _ in range(4)]
         self.model = self._keep(payload(self.values))
         word = sha256(self.name.encode())
-        self.journal.append(
+        (receipt,) = self.journal.append(
             [
                 ModelTrain(
                     base=self.before,
@@ -147,7 +150,13 @@ class Hospital:
                 )
             ]
         )
+        self._age(day_of(self.journal.time_ms(0), receipt.time_ms))
         return self.model
+
+    def _age(self, day: int) -> None:
+        """What is known of peers fades with the days of the log."""
+        self.scores = {node: aged(one, day - self.day) for node, one in self.scores.items()}
+        self.day = day
 
     def manifest(self, art: bytes, data: bytes, *, parents: tuple[bytes, ...] = ()) -> Artifact:
         """The manifest of the next artifact."""
@@ -235,7 +244,8 @@ class Hospital:
         mine = (self.before, self.model)
         reaches = [unit + 1_000 * at for at in range(len(arrived))]
         gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
-        trusts = [score.trust(one) for one in scores]
+        rates = [self.base_rates.get(sent.publisher, score.NEUTRAL_E9) for sent in arrived]
+        trusts = [score.trust(one, rate) for one, rate in zip(scores, rates, strict=True)]
         tau, rho = medians.bounds_of(reaches, reaches, unit, trusts)
         scales = medians.gain_scales_of(gains, [0] * len(gains), trusts)
         measured = (
@@ -257,6 +267,7 @@ class Hospital:
                 tau_e9=tau,
                 r_before_e9=old.r_e9,
                 s_before_e9=old.s_e9,
+                base_rate_e9=rate,
                 share_e9=weights.share(
                     sent.art,
                     mine,
@@ -265,8 +276,8 @@ class Hospital:
                 metropolis_e9=unit // (1 + len(arrived)),
                 step_e9=unit,
             )
-            for sent, old, reach, gain, scale in zip(
-                arrived, scores, reaches, gains, scales, strict=True
+            for sent, old, rate, reach, gain, scale in zip(
+                arrived, scores, rates, reaches, gains, scales, strict=True
             )
         )
         return tuple(

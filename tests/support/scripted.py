@@ -101,9 +101,7 @@ class ScriptedTrainer:
         distances = [to_e9(abs(other - x)) for other in others]
         reaches = [to_e9(abs(other - a)) for other in others]
         own = to_e9(10.0)
-        trusts = [
-            score.trust(score.Score(r_e9=one.r_e9, s_e9=one.s_e9)) for one in request.candidates
-        ]
+        trusts = [score.mean(one.r_e9, one.s_e9, one.base_rate_e9) for one in request.candidates]
         tau, rho = medians.bounds_of(distances, reaches, own, trusts)
         scales = medians.gain_scales_of([0] * len(others), [0] * len(others), trusts)
         found = []
@@ -127,6 +125,7 @@ class ScriptedTrainer:
                     tau_e9=tau,
                     r_before_e9=candidate.r_e9,
                     s_before_e9=candidate.s_e9,
+                    base_rate_e9=candidate.base_rate_e9,
                     metropolis_e9=candidate.metropolis_e9,
                     pinned_e9=candidate.pinned_e9,
                     share_e9=weights.share(

@@ -12,12 +12,14 @@ from konsil.trust.gate import PENALTY_CAUSE, Penalty
 from konsil.trust.score import Score
 
 
-def refuse(hospital, sent, *, logged=True, **changes):
-    """Logs a refusal and its penalty; `changes` falsify the penalty alone."""
+def refuse(hospital, sent, *, logged=True, because=("payload", "not_finite"), **changes):
+    """Logs a refusal `because` of stage and reasons, and its penalty; `changes` falsify the
+    penalty alone."""
+    stage, *reasons = because
     before = hospital.scores.get(sent.publisher, Score())
     after = score.penalised(before)
     penalty = Penalty(
-        node=sent.publisher, kind="parameters", stage="payload", reasons=("not_finite",),
+        node=sent.publisher, kind="parameters", stage=stage, reasons=tuple(reasons),
         env=sha256(sent.envelope), r_e9=after.r_e9, s_before_e9=before.s_e9,
         s_after_e9=after.s_e9,
     )  # fmt: skip

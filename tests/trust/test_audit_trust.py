@@ -6,13 +6,16 @@ words, the models of its own training, and who handed in a payload first.
 
 from __future__ import annotations
 
+import pathlib
+
 import pytest
 from ledgers import audit_of, codes, two
 from trusting import refuse, say
 
+from konsil.protocol.digest import sha256
 from konsil.protocol.fields import UNIT_E9
 from konsil.protocol.learning_bodies import TrustUpdate
-from konsil.trust.audit import verify_home
+from konsil.trust.audit import verify_home, verify_homes
 from konsil.trust.gate import PENALTY_CAUSE
 from konsil.trust.report import CODES
 from konsil.trust.score import Score
@@ -119,6 +122,41 @@ def test_a_penalty_that_is_none_is_found(pair):
     )  # fmt: skip
     pair.bern.journal.append([update])
     found_alone(pair, "trust.evidence")
+
+
+def second_of(pair):
+    """What Graz signs under the number of its last artifact, once more."""
+    pair.graz.sequence -= 1
+    return pair.graz.publish(pair.graz.store.get(pair.graz.before))
+
+
+TWICE = ("manifest", "equivocation", "sequence")
+
+
+def test_both_artifacts_under_one_number_are_shown_by_the_home_that_saw_them(pair):
+    first = pair.round()
+    second = second_of(pair)
+    pair.bern.journal.blobs.put(second.envelope)
+    refuse(pair.bern, second, because=TWICE)
+    pair.bern.close()
+    (finding,) = verify_homes([pair.bern.home]).findings
+    assert (finding.code, finding.exit_code) == ("publish.equivocation", 3)
+    shown = {pathlib.Path(finding.file).name, pathlib.Path(finding.evidence).name}
+    assert shown == {sha256(one.envelope).hex() for one in (first, second)}
+
+
+def test_whoever_accuses_without_the_two_artifacts_is_found(pair):
+    sent = pair.round()
+    pair.bern.journal.blobs.put(sent.envelope)
+    refuse(pair.bern, sent, because=TWICE)
+    found_alone(pair, "trust.refusal")
+
+
+def test_a_second_artifact_that_is_not_here_leaves_the_audit_incomplete(pair):
+    pair.round()
+    refuse(pair.bern, second_of(pair), because=TWICE)
+    found = pair.audit()
+    assert (codes(found), found.exit_code()) == ({"blob.missing"}, 4)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from ledgers import consortium, tail_of
+from ledgers import audit_of, consortium, tail_of, two
+from trusting import refuse
 
 from konsil.protocol.errors import IncompleteError
 from konsil.trust import page_figures
@@ -150,3 +151,19 @@ def test_a_ledger_that_lacks_a_blob_is_not_said_to_be_false(learned, tmp_path):
     page = page_of([home])
     assert '<span class="quiet">verified as far as it goes</span>' in page
     assert "not verify" not in page
+
+
+def test_every_fall_of_trust_is_told_with_its_reason_and_contribution_apart(tmp_path):
+    bern, graz = two(tmp_path)
+    for one in (bern, graz):
+        one.train()
+    sent = graz.publish()
+    bern.receive(sent, graz.author)
+    bern.mix([sent])
+    refuse(bern, sent)
+    audit_of(bern, graz)
+    page = page_of([bern.home, graz.home])
+    assert "graz at bern, round 1: 0." in page
+    assert page.count("refused at payload for not_finite") >= 2, "in the list and at the dot"
+    assert ">helped</th>" in page
+    assert "<td>100 %</td>" in page

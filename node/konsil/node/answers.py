@@ -12,10 +12,11 @@ import trio
 from konsil.node.exchange.overlay import graph_of
 from konsil.node.learning.learner import LOOK_AT
 from konsil.node.learning.memory import OPERATOR_CAUSES
-from konsil.protocol import cmp1
-from konsil.protocol.errors import UnreachableError, UsageError
+from konsil.protocol import records
+from konsil.protocol.errors import LocalProtocolError, UnreachableError, UsageError
 from konsil.protocol.learning_bodies import TrustUpdate
 from konsil.trust.fixed import UNIT_E9
+from konsil.trust.gate import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from konsil.node.roster import Roster
     from konsil.node.store.chronicle import Chronicle
     from konsil.node.transports.transport import Transport
+    from konsil.trust.contribution import Contribution
 
 OPERATOR_VERBS = {
     "pin": "operator.pin",
@@ -221,7 +223,8 @@ class Answers:
 
     async def _trust(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if "operator" in arguments:
-            await self._operate(str(arguments["operator"]), str(arguments.get("peer")))
+            verb, peer = str(arguments["operator"]), str(arguments.get("peer"))
+            await self._operate(verb, peer, str(arguments.get("reason", "")))
         rows = []
         for member in self._roster:
             if member.node == self._roster.me.node:
@@ -236,11 +239,21 @@ class Answers:
                     "weight": standing.weight_e9 / UNIT_E9,
                     "share": standing.share_e9 / UNIT_E9,
                     "state": standing.operator or "evidence",
+                    "contribution": _share(standing.contribution),
+                    "course": [
+                        {
+                            "round": one.round,
+                            "old": one.old_e9 / UNIT_E9,
+                            "new": one.new_e9 / UNIT_E9,
+                            "why": one.why,
+                        }
+                        for one in standing.course
+                    ],
                 }
             )
         return {"peers": rows}
 
-    async def _operate(self, verb: str, name: str) -> None:
+    async def _operate(self, verb: str, name: str, reason: str) -> None:
         member, cause = self._roster.named(name), OPERATOR_VERBS.get(verb)
         if member is None or cause is None or member.node == self._roster.me.node:
             raise UsageError(
@@ -248,8 +261,12 @@ class Answers:
             )
         memory = self._learner.memory
         trust = memory.standing(member.node).trust_e9
-        note = cmp1.encode({"cause": cause, "node": member.node, "v": 1})
-        await self._chronicle.append(
+        try:
+            note = records.pack(Decision(cause=cause, node=member.node, reason=reason))
+        except LocalProtocolError as error:
+            hint = "at most 1,024 bytes of plain text in one line"
+            raise UsageError(f"the reason cannot be written: {error.message}", hint=hint) from error
+        (receipt,) = await self._chronicle.append(
             TrustUpdate(
                 node=member.node,
                 kind=memory.kind,
@@ -260,7 +277,7 @@ class Answers:
                 evidence=await self._chronicle.put(note),
             )
         )
-        memory.operate(member.node, OPERATOR_CAUSES[cause])
+        memory.operate(member.node, OPERATOR_CAUSES[cause], receipt.index)
 
     async def _publish(self, _: Mapping[str, Any]) -> dict[str, Any]:
         held = await self._learner.publish_now()
@@ -274,6 +291,11 @@ class Answers:
     async def _halt(self, _: Mapping[str, Any]) -> dict[str, Any]:
         self._stop.set()
         return {"stopping": True}
+
+
+def _share(given: Contribution) -> float | None:
+    """The share of a peer's judged artifacts that helped; None before there is one."""
+    return None if given.share_e9 is None else given.share_e9 / UNIT_E9
 
 
 def _neighbours(config: NodeConfig) -> frozenset[str]:

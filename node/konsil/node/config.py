@@ -77,6 +77,13 @@ class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Rest between two rounds."""
 
 
+class TrustSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What trust in peers rests on, besides evidence."""
+
+    opinions: bool = False
+    """Tell neighbours how far this node trusts its peers, and hear what they say of theirs."""
+
+
 class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How careful a start is with the ledger. Times in seconds."""
 
@@ -102,6 +109,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     task: TaskSection = TaskSection()
     artifacts: ArtifactsSection = ArtifactsSection()
     training: TrainingSection = TrainingSection()
+    trust: TrustSection = TrustSection()
     ledger: LedgerSection = LedgerSection()
     log: LogSection = LogSection()
 

@@ -205,7 +205,10 @@ class Daemon:
         memory = recall(journal.entries(), journal.blobs.get, blobs.has, journal.size, kind)
         self.shelf = restore_shelf(journal, blobs, memory, me.node, limits)
         self.trainer = Trainer(self._opening(), log, timeout_s=config.training.timeout_s)
-        press = Press(self.roster, blobs, self.chronicle, self.shelf, limits, self._tell, log)
+        press = Press(
+            self.roster, blobs, self.chronicle, self.shelf, limits, self._tell, log,
+            opinions=config.trust.opinions,
+        )  # fmt: skip
         self.learner = Learner(
             config, self.trainer, self.chronicle, self.shelf, memory, press, self._neighbours, log
         )

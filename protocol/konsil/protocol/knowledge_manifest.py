@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from konsil.protocol import jcs
-from konsil.protocol.artifact import COHORT_BUCKETS, Identifier, Label, PrivacySpent
+from konsil.protocol.artifact import COHORT_BUCKETS, Identifier, Kind, Label, PrivacySpent
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -23,8 +23,9 @@ from konsil.protocol.errors import (
     ManifestRefused,
     RemoteError,
 )
+from konsil.protocol.fields import Fraction
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
-from konsil.protocol.records import HexField
+from konsil.protocol.records import HexField, NodeField
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +114,14 @@ class OutOfDistribution(_Part, frozen=True, kw_only=True):
     coverage: Measured
 
 
+class TrustIn(_Part, frozen=True, kw_only=True):
+    """How far the publisher trusts another's artifacts of one kind, by its own evidence alone."""
+
+    node: NodeField
+    kind: Kind
+    trust_e9: Fraction
+
+
 class KnowledgeManifest(_Part, frozen=True, kw_only=True, tag_field="type", tag=TYPE):
     """All claims of one artifact about what it knows; `type` names this form of them."""
 
@@ -133,6 +142,7 @@ class KnowledgeManifest(_Part, frozen=True, kw_only=True, tag_field="type", tag=
     cautioned_use: Statement | None = None
     contact: Statement | None = None
     update_plan: Statement | None = None
+    opinions: tuple[TrustIn, ...] = ()
 
 
 def write(manifest: KnowledgeManifest) -> bytes:
@@ -167,6 +177,10 @@ def read(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> KnowledgeManifest:
         raise LimitExceeded(f"{labels} labels; at most {limits.classes} are read")
     if len(manifest.teachers) > limits.parents:
         raise LimitExceeded(f"{len(manifest.teachers)} teachers; at most {limits.parents} are read")
+    if len(manifest.opinions) > limits.opinions:
+        raise LimitExceeded(
+            f"{len(manifest.opinions)} opinions; at most {limits.opinions} are read"
+        )
     _check(manifest)
     return manifest
 
@@ -181,6 +195,7 @@ def _check(manifest: KnowledgeManifest) -> None:
         (manifest.protocols, "a protocol"),
         (tuple((group.kind, group.name) for group in manifest.groups), "a group"),
         (manifest.teachers, "a teacher"),
+        (tuple((one.node, one.kind) for one in manifest.opinions), "a peer"),
     ):
         if len(set(found)) != len(found):
             raise ManifestRefused(f"{what} is named twice")

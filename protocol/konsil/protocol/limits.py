@@ -52,6 +52,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Parents of one artifact."""
     classes: int = 4_096
     """Classes that a coverage declaration may name."""
+    opinions: int = 1_024
+    """Peers and kinds that a knowledge manifest may have an opinion on."""
     payload_bytes: int = 4 * GIB
     """One artifact payload."""
     mirror_bytes: int = 1 * GIB

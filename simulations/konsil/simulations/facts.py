@@ -33,6 +33,12 @@ class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     trust: float
     granted: float | None
     """w_ij / W_ij: the share of the topology's weight that was granted."""
+    before: float | None = None
+    """Trust before it."""
+    why: str = ""
+    """What moved trust, in words."""
+    helped: bool | None = None
+    """Whether the artifact lowered the private loss beyond the error; None where unknown."""
 
 
 class LedgerFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

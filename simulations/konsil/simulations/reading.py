@@ -18,8 +18,11 @@ from konsil.protocol.errors import KonsilError
 from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelTrain, TrustUpdate
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.simulations.facts import Judgement, LedgerFacts
+from konsil.trust.contribution import helps
 from konsil.trust.evidence import EvidenceRecord
+from konsil.trust.gate import PENALTY_CAUSE
 from konsil.trust.layout import scan
+from konsil.trust.reasons import moved
 from konsil.trust.report import CONDUCT, INCOMPLETE, TAMPERED, Findings
 from konsil.trust.walking import walk
 
@@ -115,9 +118,19 @@ def judgements(stories: Mapping[str, Story], nodes: Mapping[str, str]) -> tuple[
                     round=number,
                     trust=body.new_e9 / UNIT_E9,
                     granted=None if record is None else granted_share(record),
+                    before=body.old_e9 / UNIT_E9,
+                    why=_why(body, record),
+                    helped=None if record is None else helps(record),
                 )
             )
     return tuple(found)
+
+
+def _why(body: TrustUpdate, record: EvidenceRecord | None) -> str:
+    """What moved trust, in words."""
+    if record is not None:
+        return moved(record)
+    return "refused before it was judged" if body.cause == PENALTY_CAUSE else body.cause
 
 
 def granted_share(record: EvidenceRecord) -> float | None:

@@ -25,6 +25,7 @@ PALETTE = 8
 """Colours of honest hospitals before they repeat."""
 
 GATE_OPEN, GATE_SHUT = 0.5, 0.3
+FALL, FALLS_SHOWN = 0.01, 8
 """Trust at which a peer gets its whole weight, and below which it gets none."""
 
 SMALL_NUMBERS = (
@@ -77,6 +78,8 @@ def render(facts: RunFacts) -> str:
         honest=[h for h in facts.hospitals if not h.byzantine],
         artifacts=sum(facts.artifacts.values()),
         figures=_figures(facts),
+        falls=_falls(facts),
+        helped=_helped(facts),
     )
 
 
@@ -93,6 +96,32 @@ def headline(facts: RunFacts) -> str:
 def _count(number: int) -> str:
     """A number as people write it."""
     return SMALL_NUMBERS[number] if number < len(SMALL_NUMBERS) else str(number)
+
+
+def _seen(facts: RunFacts) -> list[Judgement]:
+    """What the honest hospitals made of what they received."""
+    honest = {h.name for h in facts.hospitals if not h.byzantine}
+    return [one for one in facts.judgements if one.observer in honest]
+
+
+def _falls(facts: RunFacts) -> list[str]:
+    """Where trust fell the deepest, each with its reason."""
+    fell = [(one.before - one.trust, one) for one in _seen(facts) if one.before is not None]
+    deep = sorted((item for item in fell if item[0] >= FALL), key=lambda item: -item[0])
+    return [
+        f"{one.peer} at {one.observer}, round {one.round}: {one.before:.2f} → {one.trust:.2f},"
+        f" {one.why}"
+        for _, one in deep[:FALLS_SHOWN]
+    ]
+
+
+def _helped(facts: RunFacts) -> list[tuple[str, float]]:
+    """Whose artifacts lowered the private loss of others, and in which share of judgements."""
+    found: dict[str, list[bool]] = {h.name: [] for h in facts.hospitals}
+    for one in _seen(facts):
+        if one.helped is not None:
+            found[one.peer].append(one.helped)
+    return [(name, sum(all_of) / len(all_of)) for name, all_of in found.items() if all_of]
 
 
 def _figures(facts: RunFacts) -> dict[str, str]:
@@ -127,8 +156,7 @@ def colours(facts: RunFacts) -> dict[str, str]:
 def trust_chart(facts: RunFacts, width: float, height: float) -> str:
     """Trust in each peer by round: thin for each honest observer, strong for their mean."""
     css = colours(facts)
-    honest = {h.name for h in facts.hospitals if not h.byzantine}
-    seen = [j for j in facts.judgements if j.observer in honest]
+    seen = _seen(facts)
     thin, strong = [], []
     for peer in (h.name for h in facts.hospitals):
         of_peer = [j for j in seen if j.peer == peer]

@@ -74,6 +74,14 @@ class Offer:
         return caught.value.stage, caught.value.reasons, caught.value.culprit
 
 
+class Renumbered(Offer):
+    """An old offer whose bearer announces it under a new number."""
+
+    @property
+    def head(self):
+        return msgspec.structs.replace(super().head, sequence=2)
+
+
 class Relabelled(Offer):
     """An offer whose bearer announces it as another kind than was signed."""
 
@@ -146,6 +154,17 @@ def test_a_second_envelope_under_one_number_is_equivocation(bern):
     offer = Offer(bern)
     offer.shelf.add(offer.held(b"another envelope"))
     assert offer.refused() == ("manifest", ("equivocation", "sequence"), bern.node)
+    with pytest.raises(Refusal) as caught:
+        offer.admit()
+    assert caught.value.envelope == offer.sealed
+    newer = msgspec.structs.replace(offer.artifact, sequence=7)
+    held = offer.held(b"the newest")
+    offer.shelf.add(msgspec.structs.replace(held, head=head_of(newer, b"the newest")))
+    assert offer.refused() == ("manifest", ("equivocation", "sequence"), bern.node)
+
+
+def test_a_replay_under_a_new_number_costs_its_bearer_and_not_its_author(bern):
+    assert Renumbered(bern).refused() == ("offer", ("sequence",), HOLDER)
 
 
 def test_the_holder_answers_for_what_the_publisher_did_not_sign(bern):

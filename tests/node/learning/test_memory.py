@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import change_key, two
+from trusting import refuse
 
-from konsil.node.learning.memory import Memory, recall
+from konsil.node.learning.memory import Memory, Standing, recall
 from konsil.protocol.artifact import KINDS
 from konsil.protocol.entries import Entry
 from konsil.protocol.learning_bodies import (
@@ -15,7 +18,9 @@ from konsil.protocol.learning_bodies import (
     ModelBase,
     ModelTrain,
 )
-from konsil.protocol.node_bodies import LogRedact
+from konsil.protocol.node_bodies import KeyRotate, LogRedact
+from konsil.trust import score
+from konsil.trust.gate import Penalty
 from konsil.trust.integrate import ANSWERS
 
 A, B, D = "a" * 32, "b" * 32, bytes(32)
@@ -166,3 +171,100 @@ def test_no_number_is_given_out_twice_whatever_is_lost(kinds, gone, later):
     go_on(["publish"], left, size)
     assert len(set(used)) == len(used)
     assert used == sorted(used)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return two(tmp_path)
+
+
+def test_kinds_of_artifacts_are_trusted_apart(pair):
+    bern, graz = pair
+    (record,) = bern.judge([record_and_sent(bern, graz)])
+    memory = Memory("logits")
+    memory.judge(graz.node, record.art, record)
+    assert memory.standing(graz.node, "parameters").score.r_e9 == record.r_after_e9
+    assert memory.standing(graz.node) == Standing()
+    memory.operate(graz.node, "muted")
+    assert {memory.standing(graz.node, kind).operator for kind in ("parameters", "logits")} == {
+        "muted"
+    }
+
+
+def test_neither_restart_nor_new_key_nor_replay_raises_trust(pair):
+    """The record is the organisation's: whatever it signs with, it is judged as who it was."""
+    bern, graz = pair
+    bern.mix([record_and_sent(bern, graz)])
+    refuse(bern, graz.publish(graz.store.get(graz.before)))
+    before = remembered(bern).standing(graz.node)
+    assert before.score == bern.scores[graz.node]
+    change_key(graz, KeyRotate, "art")
+    assert remembered(bern).standing(graz.node) == before
+    sent = record_and_sent(bern, graz)
+    bern.mix([sent])
+    again = remembered(bern).standing(graz.node)
+    assert again.contribution.judged == 2
+    assert [one.why for one in again.course][1] == "refused at payload for not_finite"
+    assert again.course[1].old_e9 > again.course[1].new_e9 == before.trust_e9
+    refuse(bern, sent)
+    assert remembered(bern).standing(graz.node).trust_e9 < again.trust_e9
+
+
+def record_and_sent(bern, graz):
+    bern.train()
+    graz.train()
+    sent = graz.publish()
+    bern.receive(sent, graz.author)
+    return sent
+
+
+def remembered(bern):
+    """What a node knows that starts now."""
+    journal = bern.journal
+    return recall(journal.entries(), journal.blobs.get, bern.store.has, journal.size)
+
+
+def refused(memory, *reasons):
+    """What a refusal of an artifact of A leaves."""
+    before = memory.standing(A).score
+    after = score.penalised(before)
+    memory.penalise(
+        A,
+        Penalty(
+            node=A, kind="parameters", stage="manifest", reasons=reasons, env=D,
+            r_e9=after.r_e9, s_before_e9=before.s_e9, s_after_e9=after.s_e9,
+        ),
+    )  # fmt: skip
+
+
+EVENTS = {
+    "replay": lambda memory, at: refused(memory, "sequence"),
+    "equivocation": lambda memory, at: (
+        refused(memory, "equivocation", "sequence"),
+        memory.operate(A, "quarantined", at),
+    ),
+    "a new key or link": lambda memory, at: memory.received(bytes([at]) * 32, A, at, D),
+    "a copy": lambda memory, at: memory.received(b"model of b", A, at, D),
+    "a release by hand": lambda memory, at: memory.operate(A, None, at),
+    "a round on the same day": lambda memory, at: memory.begun_round(at, at),
+}
+
+
+@given(
+    st.integers(0, 10**12),
+    st.integers(0, 10**12),
+    st.lists(st.sampled_from(sorted(EVENTS)), max_size=12),
+)
+def test_nothing_but_evidence_and_time_ever_raises_trust(r, s, events):
+    memory = Memory()
+    memory.received(b"model of b", B, 0, D)
+    known = Penalty(
+        node=A, kind="parameters", stage="manifest", reasons=(), env=D,
+        r_e9=r, s_before_e9=s, s_after_e9=s,
+    )  # fmt: skip
+    memory.penalise(A, known)
+    for at, event in enumerate(events, 1):
+        before = memory.standing(A).trust_e9
+        EVENTS[event](memory, at)
+        assert memory.standing(A).trust_e9 <= before
+        assert memory.standing(B) == Standing()

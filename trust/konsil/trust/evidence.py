@@ -9,7 +9,7 @@ repeated only inside the hospital.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Generic, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -53,7 +53,7 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     `konsil.protocol.records.unpack` refuses a record with a value out of its range.
     """
 
-    v: int = 1
+    v: Literal[1] = 1
     node: str
     art: DigestField
     kind: str

@@ -12,12 +12,12 @@ and values after its transfer; what is here is what the manifest claims.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from konsil.protocol.fields import Code
-from konsil.protocol.records import DigestField
+from konsil.protocol.fields import Code, Text
+from konsil.protocol.records import DigestField, NodeField
 from konsil.trust.evidence import Size
 from konsil.trust.fixed import UNIT_E9
 
@@ -43,6 +43,16 @@ def gate_of(word: str | None) -> int | None:
     if word is None:
         return None
     return UNIT_E9 if word == "pinned" else 0
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a person decided about a peer: the evidence record of an operator's word."""
+
+    v: Literal[1] = 1
+    cause: Code
+    node: NodeField
+    reason: Text = ""
+    """In the person's own words, for whoever reads the ledger."""
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -94,7 +104,7 @@ class Penalty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     `s_after_e9` is what `score.penalised` makes of `s_before_e9`, so an auditor recomputes it.
     """
 
-    v: int = 1
+    v: Literal[1] = 1
     node: str
     kind: Code
     stage: Code

@@ -23,6 +23,7 @@ from konsil.trust.score import Score
 if TYPE_CHECKING:
     from konsil.protocol.learning_bodies import ArtifactIntegrate, ModelTrain, TrustUpdate
     from konsil.trust.chain import Fault
+    from konsil.trust.opinions import Said
     from konsil.trust.report import Findings
     from konsil.trust.structure import Place
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 class Judgements:
     """What a log says of trust; `chain` is to be told of models and refusals as they come."""
 
-    def __init__(self, findings: Findings) -> None:
-        self.chain = Chain()
+    def __init__(self, findings: Findings, said: Said) -> None:
+        """`said` tells what an envelope says of peers."""
+        self.chain = Chain(said)
         self._findings = findings
         self._round: dict[tuple[bytes, str], EvidenceRecord] = {}
         self._lost: set[tuple[bytes, str]] = set()
@@ -39,10 +41,10 @@ class Judgements:
         """Records of this round that were redacted, and that no part has needed yet."""
         self._place: Place | None = None
 
-    def trained(self, body: ModelTrain) -> None:
-        """The next round begins."""
+    def trained(self, index: int, body: ModelTrain, day: int) -> None:
+        """The next round begins at entry `index`, so many whole days after the log."""
         self.finish()
-        self.chain.trained(body)
+        self.chain.trained(index, body, day)
 
     def take(self, place: Place, body: TrustUpdate, data: bytes | None) -> None:
         """Reads one trust update: an operator's word, a refusal's penalty, or a judgement."""
@@ -52,7 +54,7 @@ class Judgements:
             self._judgement(place, body, body.art, data)
         else:
             if body.cause in OPERATOR_CAUSES:
-                self.chain.told(body.node, body.cause)
+                self.chain.told(place.index, body.node, body.cause)
             if body.old_e9 != body.new_e9:
                 message = f"trust in {body.node} moves by `{body.cause}`, without evidence"
                 self._add("trust.evidence", place, message)

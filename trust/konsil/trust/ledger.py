@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """An entry stands at `index` of the log; `leaf` is its leaf hash."""
+    """An entry stands at `index` of the log, made at `time_ms`; `leaf` is its leaf hash."""
 
     index: int
     leaf: bytes
+    time_ms: int
 
 
 class Ledger:
@@ -161,7 +162,7 @@ class Ledger:
         leaves = list(map(merkle.leaf_hash, group))
         self._store.append(list(zip(group, leaves, strict=True)))
         self._last_ms = now
-        return tuple(map(Receipt, range(start, start + len(group)), leaves))
+        return tuple(Receipt(at, leaf, now) for at, leaf in enumerate(leaves, start))
 
     def sign_checkpoint(self) -> bytes:
         """The signed note over every durable entry, saved; the saved one when nothing is new."""

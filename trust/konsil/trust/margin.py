@@ -6,6 +6,7 @@ blob that is missing is always told in the same words.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import LimitExceeded
@@ -46,6 +47,14 @@ class Margin:
         if data is None:
             self.add("blob.missing", place, f"{what} ({digest.hex()}) is not here")
         return data
+
+    def quietly(self, digest: bytes) -> bytes | None:
+        """A blob that an entry names only through another; None when it is not here, or no
+        genuine one would be as large."""
+        with suppress(LimitExceeded):
+            most = max(self.limits.entry_bytes, self.limits.knowledge_bytes)
+            return self._blobs.get(digest, most)
+        return None
 
     def near(self, digests: Iterable[bytes]) -> dict[bytes, bytes]:
         """Those of some blobs that cost nothing to look at."""

@@ -80,7 +80,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "trust.chain": (
             "a record does not go on from the score that the one before it left, or counts twice"
         ),
-        "trust.refusal": "a penalty without the refusal that it is for",
+        "trust.refusal": (
+            "a penalty without the refusal that it is for, or an accusation of equivocation "
+            "without both artifacts"
+        ),
         "trust.operator": "a gate that no operator's word set",
         "trust.training": "judged or mixed with another round or model than was trained",
         "trust.share": "a share that does not follow from who handed in the payload first",

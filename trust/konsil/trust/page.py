@@ -13,21 +13,32 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol.fields import UNIT_E9
 from konsil.trust import house
+from konsil.trust.contribution import contribution
 from konsil.trust.meanings import meaning
-from konsil.trust.page_figures import colours, lineage_figures, shares_figure, trust_figures
+from konsil.trust.page_figures import (
+    colours,
+    fall_in_words,
+    falls,
+    lineage_figures,
+    shares_figure,
+    trust_figures,
+)
 from konsil.trust.printable import printable
 from konsil.trust.questions.budget_views import delta, epsilon
 from konsil.trust.questions.words import fraction, plural, short, when
 from konsil.trust.report import CONDUCT, HEADLINES, INCOMPLETE, TAMPERED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from konsil.trust.evidence import EvidenceRecord
     from konsil.trust.questions.dossier import Dossier
     from konsil.trust.questions.peer_trust import PeerTrust
     from konsil.trust.report import Finding, Report
 
+FALLS_SHOWN = 12
+"""Falls of trust that are printed with their reasons; more are counted."""
 FINDINGS_SHOWN = 40
 """Findings of one code that are printed; more are counted."""
 
@@ -72,6 +83,7 @@ def render(facts: Dossier, homes: Sequence[Path], *, now_ms: int, version: str) 
         lineage=lineage_figures(facts, css),
         trust=trust_figures(facts, css),
         peers=_peers(facts),
+        falls=_falls(facts),
         accounts=_accounts(facts),
         command=" ".join(shlex.quote(printable(str(home))) for home in homes),
     )
@@ -148,11 +160,28 @@ def _peers(facts: Dossier) -> list[dict[str, object]]:
                 "judged": sum(word.art is not None for word in words),
                 "refused": sum(word.cause == "gate.refused" for word in words),
                 "told": sum(word.operator for word in words),
+                "gave": _gave(word.judgement for word in words if word.judgement is not None),
                 "faults": sum(one.faults for one in opinions_of),
                 "missing": sum(one.missing for one in opinions_of),
             }
         )
     return sorted(rows, key=lambda row: str(row["name"]))
+
+
+def _gave(judgements: Iterable[EvidenceRecord]) -> str:
+    """The share of the judged artifacts that helped."""
+    share = contribution(judgements).share_e9
+    return "–" if share is None else f"{100 * share / UNIT_E9:.0f} %"
+
+
+def _falls(facts: Dossier) -> dict[str, object]:
+    """The deepest falls of trust, each with its reason."""
+    opinions = [one for found in facts.trust.values() for one in found.values()]
+    found = falls(opinions)
+    return {
+        "lines": [fall_in_words(facts, one) for one in found[:FALLS_SHOWN]],
+        "more": max(0, len(found) - FALLS_SHOWN),
+    }
 
 
 def _accounts(facts: Dossier) -> list[dict[str, object]]:

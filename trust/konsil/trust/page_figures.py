@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from konsil.protocol.fields import UNIT_E9
+from konsil.trust import reasons
 from konsil.trust.charts import lineage, shares_bar
+from konsil.trust.questions.words import fraction
 from konsil.trust.svg import Axes, Guide, Series, line_chart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from konsil.trust.questions.dossier import Dossier
-    from konsil.trust.questions.peer_trust import PeerTrust
+    from konsil.trust.questions.peer_trust import PeerTrust, Word
 
 PALETTE = 8
 """Colours of hospitals before they repeat."""
@@ -22,6 +24,9 @@ LABELLED = 14
 """More peers than these would not find room for their names beside the chart."""
 GATE_OPEN, GATE_SHUT = 0.5, 0.3
 """Trust at which a peer gets its whole weight, and below which it gets none."""
+FALL_E9 = UNIT_E9 // 100
+"""A fall of trust that is marked."""
+FALLS_DRAWN = 60
 WIDE, NARROW = (760.0, 330.0), (360.0, 300.0)
 
 
@@ -108,7 +113,36 @@ def _trust_series(
             thin += [Series(points=_points([view]), css=f"thin {tint}") for view in views]
         label = name if len(by_peer) <= LABELLED else ""
         strong.append(Series(points=_points(views), css=f"strong {tint}", label=label))
-    return [*thin, *strong]
+    dots = [] if crowded else [_dot(facts, one, css) for one in falls(opinions)[:FALLS_DRAWN]]
+    return [*thin, *strong, *dots]
+
+
+def falls(opinions: Sequence[PeerTrust]) -> list[tuple[PeerTrust, Word]]:
+    """Where trust in a member fell by a hundredth or more, the deepest first."""
+    found = [
+        (one, word)
+        for one in opinions
+        for word in one.words
+        if word.old_e9 - word.new_e9 >= FALL_E9
+    ]
+    return sorted(found, key=lambda item: (item[1].new_e9 - item[1].old_e9, item[1].time_ms))
+
+
+def _dot(facts: Dossier, fall: tuple[PeerTrust, Word], css: Mapping[str, str]) -> Series:
+    one, word = fall
+    tint = css.get(facts.homes.name(one.peer), "muted")
+    place = (float(word.round), word.new_e9 / UNIT_E9)
+    return Series(points=(place,), css=f"fall {tint}", hover=fall_in_words(facts, fall))
+
+
+def fall_in_words(facts: Dossier, fall: tuple[PeerTrust, Word]) -> str:
+    """Who lost trust where, how far, and why."""
+    one, word = fall
+    record = word.judgement or word.penalty
+    why = "its evidence is not here" if record is None else reasons.moved(record)
+    names = f"{facts.homes.name(one.peer)} at {facts.homes.name(one.observer)}"
+    moved = f"{fraction(word.old_e9, 2)} → {fraction(word.new_e9, 2)}"
+    return f"{names}, round {word.round}: {moved}, {why}"
 
 
 def _points(views: Sequence[Mapping[int, int]]) -> tuple[tuple[float, float], ...]:

@@ -31,12 +31,16 @@ from konsil.protocol.learning_bodies import (
     UnlearnDone,
 )
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate, LogRedact
+from konsil.trust.ageing import day_of
+from konsil.trust.equivocation import Claim as Claim
+from konsil.trust.equivocation import second_face
+from konsil.trust.gate import quarantines
 from konsil.trust.judgement import Judgements
 from konsil.trust.manifests import differences
 from konsil.trust.margin import Margin
 from konsil.trust.office import Office
+from konsil.trust.opinions import spoken
 from konsil.trust.sealed import open_together
-from konsil.trust.sources import blob_file
 from konsil.trust.structure import Place
 from konsil.trust.taken import Taken
 
@@ -78,22 +82,6 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     body: ArtifactReceive
     head: Checkpoint | None
     proof: Path | None
-
-
-class Claim(msgspec.Struct, frozen=True, gc=False):
-    """A signed statement that `publisher` gave out `env` as number `sequence` of a kind."""
-
-    publisher: str
-    kind: str
-    sequence: int
-    env: bytes
-    store: str
-    """The root of the blobs that it lies in."""
-
-    @property
-    def file(self) -> Path:
-        """The envelope."""
-        return Path(blob_file(self.store, self.env))
 
 
 class Made(msgspec.Struct, frozen=True, gc=False):
@@ -140,7 +128,7 @@ class History:
         """What that key surely signed, of what the next entries publish."""
         self._margin = Margin(blobs, findings, limits)
         self._limits = limits
-        self._judgements = Judgements(findings)
+        self._judgements = Judgements(findings, self._said)
         self.office = Office(node, self._ring, self._margin, self._knows, home)
         self.made: dict[bytes, Made] = {}
         self.base: bytes | None = None  # the model that this log began with
@@ -172,16 +160,14 @@ class History:
         elif isinstance(body, ModelTrain):
             self._known(place, body.base, "the model that training began with")
             self._make(place, body.out, (body.base,), trained=True)
-            self._judgements.trained(body)
+            self._judgements.trained(place.index, body, day_of(self.begun_ms, entry.ts))
             self.office.spending.trained(place, body)
         elif isinstance(body, ArtifactPublish):
             self._publish(place, entry, body)
         elif isinstance(body, ArtifactReceive):
             self._receive(place, entry, body)
         elif isinstance(body, ArtifactReject):
-            if body.evidence is not None:
-                self._margin.blob(place, body.evidence, "the evidence of a refusal")
-            self._judgements.chain.refused(body)
+            self._refused(place, body)
         elif isinstance(body, ArtifactIntegrate):
             self._integrate(place, body)
             self.office.charters.acted(place, entry)
@@ -285,6 +271,7 @@ class History:
     def _receive(self, place: Place, entry: Entry, body: ArtifactReceive) -> None:
         self._taken.add(body.art)
         self._judgements.chain.had(body.art, body.publisher)
+        self._judgements.chain.hearing.heard(place.index, body.publisher, body.env)
         keys = self._ring(body.publisher)
         manifest = self._manifest(place, body.env, body.publisher, body.index)
         self._held.note((body.art, body.publisher), manifest)
@@ -321,6 +308,19 @@ class History:
             self._margin.add(code, place, error.message, self._margin.path(body.proof))
             return None
         return shown.checkpoint
+
+    def _said(self, env: bytes) -> Mapping[tuple[str, str], int] | None:
+        """What an envelope says of peers; None where it is not here."""
+        return spoken(env, self._margin.quietly, self._limits)
+
+    def _refused(self, place: Place, body: ArtifactReject) -> None:
+        if body.evidence is not None:
+            self._margin.blob(place, body.evidence, "the evidence of a refusal")
+        self._judgements.chain.refused(body)
+        if body.env is not None and quarantines(tuple(body.reasons)):
+            keys = self._ring(body.publisher)
+            self.unchecked += keys is None
+            self.claims += second_face(self._margin, place, body, keys, self.claims)
 
     def _integrate(self, place: Place, body: ArtifactIntegrate) -> None:
         self.integrated.append((place, body))

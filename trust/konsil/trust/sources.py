@@ -281,6 +281,10 @@ class Blobs:
                     break
         return self._good.get(digest)
 
+    def altered(self, digest: bytes) -> bool:
+        """Whether a file under this name was looked at and has other bytes, in any store."""
+        return any(blob_file(store, digest) in self._bad for store, _ in self._stores)
+
     def _check(self, digest: bytes, store: str, limit: int) -> bool:
         """Whether a file matches its name; a small one that does stays near for a while."""
         path = blob_file(store, digest)

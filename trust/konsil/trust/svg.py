@@ -93,6 +93,8 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[Point, ...]
     css: str
     label: str = ""
+    hover: str = ""
+    """What a single point tells who points at it."""
 
 
 class Guide(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +136,7 @@ def line_chart(axes: Axes, series: Sequence[Series], guides: Sequence[Guide] = (
         for run in _runs(one.points):
             where = [(x_of(x), y_of(y)) for x, y in run]
             if len(where) == 1:
-                drawing.circle(where[0], 2.5, f"dot {one.css}")
+                drawing.circle(where[0], 2.5, f"dot {one.css}", hover=one.hover)
             else:
                 drawing.path(path_of(where), f"line {one.css}", hover=one.label)
             ends[index] = where[-1]

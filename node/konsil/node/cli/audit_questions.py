@@ -74,7 +74,10 @@ def trust(
     peer: Annotated[str, typer.Argument(help="Its name, or the beginning of its node id.")],
     as_json: Json = False,
 ) -> None:
-    """Show how trust in PEER moved, why, and which weight followed; all computed again."""
+    """Show how trust in PEER moved, why, and which weight followed; all computed again.
+
+    Exits with 3 when a figure does not follow from the evidence.
+    """
     from konsil.trust.questions import peer_trust_views as views
     from konsil.trust.questions.gathering import gather
     from konsil.trust.questions.peer_trust import peer_trust
@@ -82,10 +85,10 @@ def trust(
     told = gather([home])
     found = peer_trust(told, told.homes[0], peer)
     problem = None
-    if found.missing:
+    if found.faults:
+        problem = REFUSED, views.summary(found), "the whole audit: konsil audit verify"
+    elif found.missing:
         problem = INCOMPLETE, views.summary(found), "put the ledger's blobs back"
-    elif found.faults:
-        problem = FINDINGS, views.summary(found), "the whole audit: konsil audit verify"
     data, lines = views.to_data(told, found), views.to_lines(told, found)
     answer("trust", data, lines, as_json=as_json, problem=problem)
 

@@ -12,6 +12,9 @@ from konsil.node.cli import output
 from konsil.node.cli.named import existing_home
 from konsil.protocol.errors import UsageError
 
+DROP = 0.005
+"""A fall of trust that is worth a line."""
+
 app = typer.Typer(no_args_is_help=True)
 
 HomeArgument = Annotated[Path, typer.Argument(help="The hospital's home.", callback=existing_home)]
@@ -62,6 +65,7 @@ def trust(
         str | None, typer.Option(help="Take nothing more from this peer.")
     ] = None,
     release: Annotated[str | None, typer.Option(help="Let the evidence decide again.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads the ledger.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """How far the node trusts each peer; or decide by hand (which is written to the ledger)."""
@@ -69,10 +73,15 @@ def trust(
     chosen = {verb: peer for verb, peer in words.items() if peer is not None}
     if len(chosen) > 1:
         raise UsageError("choose one of --pin, --mute, --quarantine and --release")
-    columns = ("name", "state", "trust", "share", "node")
+    if reason and not chosen:
+        raise UsageError("--reason is for a --pin, --mute, --quarantine or --release")
+    verb, named = next(iter(chosen.items()), ("", ""))
+    columns = ("name", "state", "trust", "share", "contribution", "node")
 
     def show(data: Mapping[str, Any]) -> None:
         _print_table(data["peers"], columns)
+        for row in data["peers"]:
+            _print_course(row)
         if chosen:
             output.talk("The share is that of the last mix; your word counts from the next one on.")
 
@@ -81,7 +90,7 @@ def trust(
         "trust",
         as_json,
         show,
-        dict(zip(("operator", "peer"), next(iter(chosen.items())), strict=True)) if chosen else {},
+        {"operator": verb, "peer": named, "reason": reason} if chosen else {},
     )
 
 
@@ -147,6 +156,19 @@ def _ask(
     data = ask(home, verb, arguments, timeout_s)
     after()
     output.emit(f"node.{verb}", data, as_json=as_json, text=lambda: text(data))
+
+
+def _print_course(row: Mapping[str, Any]) -> None:
+    """Trust in one peer over its last rounds, and the reason of each drop."""
+    course = row["course"]
+    if not course:
+        return
+    steps = " → ".join(f"{one['new']:.2f}" for one in course)
+    print(f"\n{row['name']} from round {course[0]['round']} on: {course[0]['old']:.2f} → {steps}")
+    for one in course:
+        if one["old"] - one["new"] >= DROP:
+            moved = f"{one['old']:.2f} → {one['new']:.2f}"
+            print(f"    round {one['round']}: {moved}, {one['why']}")
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

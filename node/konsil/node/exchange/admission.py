@@ -43,11 +43,15 @@ if TYPE_CHECKING:
 class Refusal(Exception):
     """An artifact that is not taken: at which stage, why, and whose fault it is."""
 
-    def __init__(self, stage: Code, reasons: tuple[Code, ...], culprit: str) -> None:
+    def __init__(
+        self, stage: Code, reasons: tuple[Code, ...], culprit: str, envelope: bytes = b""
+    ) -> None:
+        """`envelope` is what the culprit signed, where that is a proof against it."""
         super().__init__(f"{stage}: {', '.join(reasons)}")
         self.stage = stage
         self.reasons = reasons
         self.culprit = culprit
+        self.envelope = envelope
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,9 +127,13 @@ def admit(
         raise Refusal("offer", ("publisher",), holder)
     if artifact.kind != head.kind:
         raise Refusal("offer", ("kind",), holder)
+    if artifact.sequence != head.sequence:
+        # An old artifact under a new number: a replay, by who offers it and not by its author.
+        raise Refusal("offer", ("sequence",), holder)
     reasons = gate.refusals(_facts(head, artifact, published.body, roster, shelf, opened, limits))
     if reasons:
-        raise Refusal("manifest", reasons, head.publisher)
+        proof_of_it = sealed if gate.quarantines(reasons) else b""
+        raise Refusal("manifest", reasons, head.publisher, proof_of_it)
     return Admitted(artifact=artifact, envelope=sealed, proof=proven, published=published)
 
 
@@ -212,7 +220,9 @@ def _facts(
 ) -> gate.Facts:
     newest = shelf.newest(head.publisher, artifact.kind)
     last = 0 if newest is None else newest.head.sequence
-    twice = newest is not None and artifact.sequence == last and newest.head.env != head.env
+    twice = artifact.sequence <= last and any(
+        one.head.env != head.env for one in shelf if _number(one.head) == _number(head)
+    )
     return gate.Facts(
         logged=_same(artifact, logged, head.env),
         about_ours=artifact.base == opened.about.hex(),
@@ -226,6 +236,11 @@ def _facts(
         largest=limits.payload_bytes,
         equivocates=twice,
     )
+
+
+def _number(head: Head) -> tuple[str, str, int]:
+    """What a publisher may give to one artifact alone."""
+    return head.publisher, head.kind, head.sequence
 
 
 def _same(artifact: Artifact, logged: ArtifactPublish, env: bytes) -> bool:

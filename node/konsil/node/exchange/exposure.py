@@ -92,7 +92,7 @@ class Exposure:
             self._exposed.add(node)
             trust_e9 = self._learner.memory.standing(node).trust_e9
             evidence = await self._chronicle.put(proof)
-            await self._chronicle.append(
+            receipts = await self._chronicle.append(
                 PeerExposed(node=node, kind="fork", evidence=evidence),
                 TrustUpdate(
                     node=node,
@@ -104,7 +104,7 @@ class Exposure:
                     evidence=evidence,
                 ),
             )
-            self._learner.memory.operate(node, "quarantined")
+            self._learner.memory.operate(node, "quarantined", receipts[-1].index)
         self._log.error("peer.exposed", node=node, evidence=evidence.hex())
 
     async def run(self) -> None:

@@ -3,7 +3,7 @@
 The payload goes to the worker for a look, then by digest into the store, then into the
 ledger, and only then onto the shelf. Every refusal is an entry with its reasons, and costs
 whoever answers for it some trust; two artifacts under one number cost a place at the table
-until a person acts.
+until a person acts, and both envelopes stay as the proof.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Intake:
             return
         if admitted.knowledge:
             await self._chronicle.put(admitted.knowledge)
-        await self._log_receipt(admitted)
+        index = await self._log_receipt(admitted)
         held = Held(
             head=head_of(admitted.artifact, admitted.envelope),
             artifact=admitted.artifact,
@@ -87,7 +87,7 @@ class Intake:
             knowledge=admitted.knowledge,
             since_round=self._memory.round,
         )
-        self._memory.received(held.head.art, held.head.publisher)
+        self._memory.received(held.head.art, held.head.publisher, index, held.head.env)
         self._shelf.add(held)
         self.received += 1
         self._learner.arrivals.note(head.publisher)
@@ -107,7 +107,7 @@ class Intake:
         """The entries of a refusal, and then the same in memory."""
         kind = self._memory.judged_as(head.kind)
         standing = self._memory.standing(refusal.culprit, kind)
-        before = score.Score(r_e9=standing.r_e9, s_e9=standing.s_e9)
+        before = standing.score
         after = score.penalised(before)
         penalty = Penalty(
             node=refusal.culprit,
@@ -119,6 +119,8 @@ class Intake:
             s_before_e9=before.s_e9,
             s_after_e9=after.s_e9,
         )
+        if refusal.envelope:
+            await self._chronicle.put(refusal.envelope)
         evidence = await self._chronicle.put(records.pack(penalty))
         reject = ArtifactReject(
             art=head.art,
@@ -132,7 +134,7 @@ class Intake:
             node=refusal.culprit,
             kind=kind,
             art=None,
-            old_e9=standing.trust_e9,
+            old_e9=score.trust(before),
             new_e9=score.trust(after),
             cause=PENALTY_CAUSE,
             evidence=evidence,
@@ -140,14 +142,15 @@ class Intake:
         bodies: list[Body] = [reject, update]
         if gate.quarantines(refusal.reasons):
             bodies.append(_quarantine(update, evidence))
-        await self._chronicle.append(*bodies)
+        receipts = await self._chronicle.append(*bodies)
         self._memory.penalise(refusal.culprit, penalty)
         if gate.quarantines(refusal.reasons):
-            self._memory.operate(refusal.culprit, "quarantined")
+            self._memory.operate(refusal.culprit, "quarantined", receipts[-1].index)
 
-    async def _log_receipt(self, admitted: Admitted) -> None:
+    async def _log_receipt(self, admitted: Admitted) -> int:
+        """The index of its entry."""
         published = admitted.published
-        await self._chronicle.append(
+        (receipt,) = await self._chronicle.append(
             ArtifactReceive(
                 art=bytes.fromhex(admitted.artifact.payload.digest),
                 publisher=admitted.artifact.publisher,
@@ -158,6 +161,7 @@ class Intake:
                 proof=await self._chronicle.put(admitted.proof),
             )
         )
+        return receipt.index
 
 
 def _quarantine(update: TrustUpdate, evidence: bytes) -> TrustUpdate:

@@ -98,7 +98,7 @@ class Blending:
         """The records of all candidates at the whole step: measured first, then weighed."""
         before, trained = self._kind.own(self._before), self._kind.own(self._trained)
         own = to_e9(trained.distance(before))
-        trusts = [score.mean(c.r_e9, c.s_e9) for c in self._candidates]
+        trusts = [score.mean(c.r_e9, c.s_e9, c.base_rate_e9) for c in self._candidates]
         distances, reaches = [], []
         for candidate in self._candidates:
             received = self._kind.received(candidate, trained)
@@ -128,6 +128,7 @@ class Blending:
                     tau_e9=tau,
                     r_before_e9=candidate.r_e9,
                     s_before_e9=candidate.s_e9,
+                    base_rate_e9=candidate.base_rate_e9,
                     share_e9=weights.share(candidate.art, mine, copied=candidate.copied),
                     metropolis_e9=weights.shared_out(
                         candidate.metropolis_e9, len(self._candidates)

@@ -20,6 +20,7 @@ from konsil.protocol.knowledge_manifest import (
     LabelKnowledge,
     LabelName,
     Measured,
+    TrustIn,
 )
 
 if TYPE_CHECKING:
@@ -31,16 +32,20 @@ if TYPE_CHECKING:
 TASK: Final = "task"
 """The code system of classes that only the task defines."""
 _NOTHING: Final[Mapping[str, Mapping[str, Measured]]] = MappingProxyType({})
+_NOBODY: Final[Mapping[tuple[str, str], int]] = MappingProxyType({})
 
 
 def knowledge_of(
     opened: Opened,
     privacy: PrivacySpent,
     measured: Mapping[str, Mapping[str, Measured]] = _NOTHING,
+    *,
+    opinions: Mapping[tuple[str, str], int] = _NOBODY,
 ) -> KnowledgeManifest:
     """The claims of an artifact that was trained on the rows of `opened`.
 
-    `measured` has figures by class and by field of `LabelKnowledge` (`auroc`, `sensitivity`, …).
+    `measured` has figures by class and by field of `LabelKnowledge` (`auroc`, `sensitivity`, …),
+    `opinions` the trust in 1e-9 by node and kind.
     Raises `LocalProtocolError` for figures of a class that has no rows, or of no such field.
     """
     rows = dict(zip(opened.classes, opened.class_rows, strict=True))
@@ -61,6 +66,10 @@ def knowledge_of(
         ),
         privacy=privacy,
         base=opened.base.hex(),
+        opinions=tuple(
+            TrustIn(node=node, kind=kind, trust_e9=trust)  # type: ignore[arg-type]
+            for (node, kind), trust in sorted(opinions.items())
+        ),
     )
 
 

@@ -39,7 +39,7 @@ from konsil.protocol.learning_bodies import (
     Part,
     TrustUpdate,
 )
-from konsil.trust import integrate, weights
+from konsil.trust import integrate, score, weights
 from konsil.trust.fixed import to_e9
 
 if TYPE_CHECKING:
@@ -275,10 +275,13 @@ class Learner:
         given to a second artifact.
         """
         with trio.CancelScope(shield=True):
-            bodies = (entry.body,) if train is None else (train, entry.body)
-            receipts = await self._chronicle.append(*bodies)
-            if train is not None:
-                self.memory.trained(train.round, train.base, train.out)
+            if train is None:
+                receipts = await self._chronicle.append(entry.body)
+            else:
+                async with self.judging:
+                    receipts = await self._chronicle.append(train, entry.body)
+                    self.memory.begun_round(receipts[0].index, receipts[0].time_ms)
+                    self.memory.trained(train.round, train.base, train.out)
             held = await self._press.issue(entry, receipts[-1].index, self.memory)
         return held
 
@@ -289,8 +292,9 @@ class Learner:
         live = self._neighbours()
         # Artifacts of neighbours that left since count too, so that all weights fit into one.
         degree = max(len(live), len(fresh), 1)
+        rates = await self._base_rates({held.head.publisher for held in fresh})
         candidates = tuple(
-            self._candidate(held, live, degree)
+            self._candidate(held, live, degree, rates.get(held.head.publisher))
             for held in fresh
             if memory.standing(held.head.publisher).operator != "quarantined"
         )
@@ -312,7 +316,16 @@ class Learner:
         self.metrics = dict(mixed.after)
         self._log.info("mix.end", round=memory.round, reason=mixed.reason, metrics=self.metrics)
 
-    def _candidate(self, held: Held, live: Mapping[str, Neighbour], degree: int) -> Candidate:
+    async def _base_rates(self, nodes: set[str]) -> dict[str, int]:
+        """The base rate of each node by what others say of it, where opinions are asked for."""
+        if not self._config.trust.opinions:
+            return {}
+        speakers = self.memory.speakers()
+        return await trio.to_thread.run_sync(self.memory.base_rates_e9, nodes, speakers)
+
+    def _candidate(
+        self, held: Held, live: Mapping[str, Neighbour], degree: int, base_rate_e9: int | None
+    ) -> Candidate:
         publisher = held.head.publisher
         standing = self.memory.standing(publisher)
         theirs = live[publisher].degree if publisher in live else degree
@@ -323,6 +336,7 @@ class Learner:
             metropolis_e9=weights.metropolis_e9(degree, max(theirs, 1)),
             r_e9=standing.r_e9,
             s_e9=standing.s_e9,
+            base_rate_e9=score.NEUTRAL_E9 if base_rate_e9 is None else base_rate_e9,
             pinned_e9=standing.gate_e9,
             copied=self.memory.copied(held.head.art, publisher),
             classes=tuple(one.name for one in held.artifact.coverage.classes if one.rows > 0),

@@ -68,8 +68,12 @@ class Press:
         limits: Limits,
         tell: Callable[[], None],
         log: Log,
+        *,
+        opinions: bool = False,
     ) -> None:
+        """With `opinions` each artifact says how far its publisher trusts its own peers."""
         self.tell = tell
+        self._opinions = opinions
         self._roster = roster
         self._blobs = blobs
         self._chronicle = chronicle
@@ -92,8 +96,10 @@ class Press:
         size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
         parents = tuple(parent for parent in parents if parent != payload)
         root = chunks.chunk_root(digests)
+        said = memory.direct() if self._opinions else {}
         known = written(
-            knowledge_of(opened, NONE_SPENT, measured(figures)), self._limits.knowledge_bytes
+            knowledge_of(opened, NONE_SPENT, measured(figures), opinions=said),
+            self._limits.knowledge_bytes,
         )
         knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(

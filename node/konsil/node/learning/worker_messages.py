@@ -16,6 +16,7 @@ import msgspec
 
 from konsil.protocol.artifact import Kind
 from konsil.protocol.fields import Code
+from konsil.trust.score import NEUTRAL_E9
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag=True):
@@ -122,6 +123,8 @@ class Candidate(_Message, frozen=True):
     metropolis_e9: int
     r_e9: int
     s_e9: int
+    base_rate_e9: int = NEUTRAL_E9
+    """What others say of the publisher; neutral where nobody is asked."""
     pinned_e9: int | None = None
     """Set by the operator: this gate value is used instead of the evidence's."""
     copied: bool = False

@@ -5,7 +5,11 @@ What GossipSub in py-libp2p 0.8.1 leaves open is closed here: a message may not 
 frame, so whoever sends too much waits. Single methods of exactly that version are overridden;
 tests/attacks fails when an upgrade moves them.
 
-Invariants: every message delivered was signed by a member; nothing here decides about trust.
+A neighbour that abuses the transport is scored for it, over every reconnection, and is ignored in
+the end (`libp2p_conduct`).
+
+Invariants: every message delivered was signed by a member; nothing here decides about trust, and
+no trust in models decides who is heard here.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.score import ScoreParams
 
+from konsil.node.transports.libp2p_conduct import GRAYLIST
 from konsil.node.transports.libp2p_guard import Guard, is_lost
 
 if TYPE_CHECKING:
@@ -130,6 +136,11 @@ class OneTopicGossip(GossipSub):
             adaptive_gossip_enabled=False,
             spam_protection_enabled=False,
             eclipse_protection_enabled=False,
+            score_params=ScoreParams(
+                app_specific_score_fn=lambda peer: guard.score(str(peer)),
+                p6_appl_slack_weight=1.0,
+                graylist_threshold=GRAYLIST,
+            ),
         )
         self._guard = guard
         self._topic = topic
@@ -249,6 +260,8 @@ class MemberPubsub(Pubsub):
             except BaseLibp2pError:
                 return
             rpc.ClearField("senderRecord")
+            if self._guard.score(str(peer)) <= GRAYLIST:
+                continue
             for message in rpc.publish:
                 await trio.sleep(self._neighbours.reserve(str(peer), trio.current_time()))
                 await self.push_msg(peer, message)

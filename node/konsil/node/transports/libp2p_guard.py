@@ -8,11 +8,14 @@ Invariants: `Cancelled` always passes; nothing here decides about trust.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
 from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from konsil.node.transports.libp2p_conduct import Conduct
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,13 +31,20 @@ STREAMS_PER_PEER = 64
 class Guard:
     """Contains and counts exceptions; logs each kind less and less often (1, 2, 4, 8, …)."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, now_s: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
+        self._conduct = Conduct()
         self._log = log
+        self._now_s = now_s
+
+    def score(self, peer: str) -> float:
+        """How a peer has behaved towards our transport: 0, or less."""
+        return self._conduct.score(peer, self._now_s())
 
     def note(self, where: str, peer: str, error: BaseException) -> None:
         """Count an exception at a place and for a peer (empty: unknown), and log it."""
         self.counts[where, peer] += 1
+        self._conduct.note(where, peer, self._now_s())
         count = self.counts[where, peer]
         if count & (count - 1) == 0:
             self._log.warning(

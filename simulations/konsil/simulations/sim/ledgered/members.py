@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 CONSORTIUM = "simulation"
 BEGIN_MS = 946_684_800_000
 """The start of the year 2000, when every simulation begins."""
-ROUND_MS = 60_000
-"""So long every round takes by the clock of the ledgers."""
+ROUND_MS = 1_000
+"""So long every round takes by the clock of the ledgers: whole days, by which evidence ages, would
+need more rounds than any run has."""
 SITE = "konsil.simulations.sim.site:build"
 NOTICE = "# simulated: no keys lie in this home, and no daemon can run from it\n"
 
