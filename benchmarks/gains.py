@@ -83,6 +83,7 @@ def one_round(hospitals: list[Hospital], near: dict[str, set[str]], number: int)
         candidates = tuple(
             Candidate(
                 art=trained[name].release,
+                tensors=trained[name].release,
                 node=name,
                 lag=0,
                 metropolis_e9=weights.metropolis_e9(len(near[me.name]), len(near[name])),

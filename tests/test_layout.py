@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 FLOORS = ("protocol", "knowledge", "trust", "node", "simulations")
 MODULES = {floor: sorted((CHECKOUT / floor).rglob("*.py")) for floor in FLOORS}
 WORKER_SIDE = {
-    "blending", "fingerprints", "plain_torch", "workbench", "worker",
+    "blending", "compacting", "fingerprints", "plain_torch", "workbench", "worker",
     "kinds.answers", "kinds.choice", "kinds.kind", "kinds.parameters", "kinds.prototypes",
     "kinds.vectors",
 }  # fmt: skip

@@ -290,12 +290,13 @@ def optional(shape: Shape) -> Shape:
     return lambda value: value is None or shape(value)
 
 
-def fields(**shapes: Shape) -> Shape:
-    """Maps with exactly these fields."""
+def fields(may: dict[str, Shape] | None = None, /, **shapes: Shape) -> Shape:
+    """Maps with exactly these fields, and of those in `may` some or none."""
+    known = {**shapes, **(may or {})}
     return lambda value: (
         type(value) is dict
-        and value.keys() == shapes.keys()
-        and all(shape(value[name]) for name, shape in shapes.items())
+        and shapes.keys() <= value.keys() <= known.keys()
+        and all(known[name](value[name]) for name in value)
     )
 
 
@@ -1231,10 +1232,11 @@ PREDICATE = fields(
     knowledge=optional(HEX),
     parents=listed(HEX),
     payload=fields(
+        {"decoded": HEX, "reference": HEX},
         chunk_bytes=whole(1, CHUNK_BYTES),
         chunk_root=HEX,
         digest=HEX,
-        format=words(r"safetensors((\+delta)?\+(fp16|int8|topk))?(\+zstd)?"),
+        format=words(r"safetensors(\+(fp16|int8|topk))?(\+zstd)?"),
         size=whole(1, PAYLOAD_BYTES),
     ),
     privacy=fields(
@@ -1299,6 +1301,11 @@ def read_statement(data: bytes) -> Body:
         raise Refused("parents that cannot be")
     if -(-payload["size"] // payload["chunk_bytes"]) > CHUNKS:
         raise Refused("more chunks than may be")
+    plain = payload["format"] in ("safetensors", "safetensors+zstd")
+    if ("decoded" in payload) == (payload["format"] == "safetensors"):
+        raise Refused("tensors named beside a plain payload, or not named beside an encoded one")
+    if plain and "reference" in payload:
+        raise Refused("tensors that travel as they are cannot be a change")
     classes = [one["name"] for one in coverage["classes"]] + coverage["not_evaluated"]
     tensors = coverage["tensors"]
     if len(set(classes)) != len(classes) or len(set(tensors)) != len(tensors):
@@ -1927,6 +1934,8 @@ class Claims:
         self.home, self.authors, self.payloads = home, authors, payloads
         self.newest: dict[str, int] = {}
         self.received: dict[tuple[bytes, str], set[tuple[str, str]]] = {}
+        self.tensors: dict[bytes, bytes] = {}
+        """of what travelled encoded: the digest of the tensors that its publisher signed"""
         self.began: bytes | None = None
         self.unlearned = [
             at for at, word in home.redacted.items() if word["kind"] == "unlearn.done"
@@ -2054,6 +2063,8 @@ class Claims:
                 known.add((manifest["kind"], manifest["base"]))
                 if manifest["payload"]["digest"] != body["art"].hex():
                     raise Refused("the envelope is of another payload")
+                if decoded := manifest["payload"].get("decoded"):
+                    self.tensors[body["art"]] = bytes.fromhex(decoded)
                 self.number(index, manifest, body["env"])
             except Revoked as error:
                 home.note("receive.revoked", index, str(error))
@@ -2094,15 +2105,23 @@ class Claims:
         if not replay or taught:
             return
         vectors = body["rule"] == "evidence-vectors/1" and len(pairs) > 1
-        needed = [art for art, _ in pairs] + [self.began or b""] * vectors
+        plain = [self.tensors.get(art, art) for art, _ in pairs]
+        needed = plain + [self.began or b""] * vectors
         if not all(art in self.payloads for art in needed):
             home.unproven.append(index)
             return
         try:
             if total != UNIT_E9:
                 raise Refused("weights that do not sum to one give nothing")
-            under = self.began if vectors else None
-            digest, portable = mixed(body, self.payloads, under)
+            under = self.payloads[self.began or b""] if vectors else None
+            try:
+                digest, portable = mixed(body, [self.payloads[one] for one in plain], under)
+            except Refused:
+                if all(self.received.get(pair, True) for pair in pairs):
+                    raise
+                # A manifest that cannot be read may say that its payload travelled encoded.
+                home.unproven.append(index)
+                return
             if digest != body["out"] and portable:
                 raise Refused(f"the parts do not give {body['out'].hex()}")
             home.replayed += digest == body["out"]
@@ -2253,15 +2272,14 @@ def rules_for(kind: str, rule: str) -> list[str]:
     return special.get(kind, [])
 
 
-def mixed(body: Body, payloads: dict[bytes, Path], under: bytes | None) -> tuple[bytes, bool]:
+def mixed(body: Body, paths: list[Path], under: Path | None) -> tuple[bytes, bool]:
     """The digest of the payload that the parts give; false where the bits of a NaN are in it.
 
     With a base `under` them, all parts but the first are differences from it.
     """
-    paths = [payloads[part["art"]] for part in body["parts"]]
     weights = [part["w_e9"] for part in body["parts"]]
     if under is not None:
-        paths.insert(1, payloads[under])
+        paths = [paths[0], under, *paths[1:]]
         weights.insert(1, UNIT_E9 - weights[0])
     tables = [read_tensors(path) for path in paths]
     begin, tensors = tables[0]

@@ -46,6 +46,8 @@ def test_a_good_file_is_read(tmp_path):
         (toml(name="ulm"), ["ulm", "$.members"]),
         (toml(members=("bern", "bern")), ["$.members", "bern"]),
         (toml(members=()), ["members"]),
+        (toml(extra="[artifacts]\ncodec = 'int4'"), ["int4", "$.artifacts.codec"]),
+        (toml(extra="[artifacts]\nkind = 'logits'\ncodec = 'topk'"), ["logits", "few bytes"]),
         (toml(extra='[overlay]\nedges = [["bern", "wien"]]'), ["wien", "$.overlay.edges[0]"]),
         (toml(extra='[overlay]\nedges = [["bern", "bern"]]'), ["itself", "$.overlay.edges[0]"]),
         (b"[node\n", ["not TOML"]),

@@ -15,7 +15,6 @@ from konsil.protocol import jcs
 from konsil.protocol.artifact import (
     COHORT_BUCKETS,
     KINDS,
-    PAYLOAD_TYPE,
     Artifact,
     ClassCoverage,
     Coverage,
@@ -27,7 +26,7 @@ from konsil.protocol.artifact import (
     seal,
     statement,
 )
-from konsil.protocol.encoding import FORMATS
+from konsil.protocol.encoding import FORMATS, encoding_of
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -37,6 +36,7 @@ from konsil.protocol.errors import (
     SignatureRefused,
 )
 from konsil.protocol.identity import SigningKey
+from konsil.protocol.in_toto import PAYLOAD_TYPE
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
@@ -90,6 +90,17 @@ def with_change(path, value):
     return jcs.canonical(document)
 
 
+CHANGED = {"decoded": digest("tensors"), "reference": digest("envelope")}
+NAMED = {
+    ("plain", False): {},
+    ("plain", True): {"decoded": digest("tensors")},
+    ("fp16", True): CHANGED,
+    ("int8", True): CHANGED,
+    ("topk", True): CHANGED,
+}
+"""What else a payload names, by codec and whether it is encoded or compressed."""
+
+
 def test_a_manifest_is_an_in_toto_statement():
     assert set(DOCUMENT) == {"_type", "subject", "predicateType", "predicate"}
     assert DOCUMENT["_type"] == "https://in-toto.io/Statement/v1"
@@ -113,6 +124,9 @@ def test_a_signature_of_somebody_else_is_refused():
         open_sealed(dsse.sign("text/plain", statement(ARTIFACT), KEY), KEY.public)
 
 
+PLAIN = msgspec.structs.replace(
+    ARTIFACT, coverage=Coverage(rows=10, classes=(), not_evaluated=("age",), tensors=())
+)
 HEX = digest("parent 1")
 P = "predicate"
 
@@ -154,7 +168,7 @@ P = "predicate"
         ([P, "payload", "size"], 2**33, LimitExceeded, "bytes of payload"),
         ([P, "payload", "format"], "pickle", EncodingRefused, "format"),
         ([P, "payload", "format"], "safetensors+int4", EncodingRefused, "format"),
-        ([P, "payload", "format"], "safetensors+delta", EncodingRefused, "format"),
+        ([P, "payload", "format"], "safetensors+delta+int8", EncodingRefused, "format"),
         ([P, "payload", "chunk_bytes"], 0, EncodingRefused, "chunk_bytes"),
         ([P, "payload", "chunk_bytes"], 2**21, LimitExceeded, "bytes in a chunk"),
         ([P, "payload", "chunk_bytes"], 1, LimitExceeded, "1500000 chunks"),
@@ -180,15 +194,46 @@ def test_a_wrong_manifest_is_refused(path, value, error, reason):
         open_sealed(dsse.sign(PAYLOAD_TYPE, data, KEY), KEY.public)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": "safetensors+zstd"}, "not named"),
+        ({"format": "safetensors+int8"}, "not named"),
+        ({"decoded": HEX}, "named beside"),
+        ({"decoded": HEX, "reference": HEX}, "named beside"),
+        ({"reference": HEX}, "cannot be a change"),
+        ({"format": "safetensors+zstd", "decoded": HEX, "reference": HEX}, "cannot be a change"),
+    ],
+)
+def test_what_is_encoded_names_its_tensors_and_nothing_else_does(changes, reason):
+    document = json.loads(json.dumps(DOCUMENT))
+    document[P]["payload"] |= changes
+    with pytest.raises(ManifestRefused, match=reason):
+        read_statement(jcs.canonical(document))
+
+
+@pytest.mark.parametrize("name", ["decoded", "reference"])
+@pytest.mark.parametrize("value", [None, "A" * 64, HEX[1:], 5])
+def test_what_says_nothing_is_left_out(name, value):
+    document = json.loads(statement(PLAIN))
+    document[P]["payload"] |= {"format": "safetensors+int8", "decoded": HEX, name: value}
+    data = jcs.canonical(document)
+    assert artifact_module._quick(data, DEFAULT_LIMITS) is None
+    with pytest.raises(EncodingRefused):
+        read_statement(data)
+
+
 @pytest.mark.parametrize("word", FORMATS)
 def test_every_format_is_read_the_quick_way_and_the_careful(word):
-    payload = msgspec.structs.replace(ARTIFACT.payload, format=word)
+    payload = msgspec.structs.replace(
+        ARTIFACT.payload, format=word, **NAMED[encoding_of(word).codec, word != "safetensors"]
+    )
     coverage = msgspec.structs.replace(ARTIFACT.coverage, classes=())
     artifact = msgspec.structs.replace(ARTIFACT, payload=payload, coverage=coverage)
     data = statement(artifact)
     assert artifact_module._quick(data, DEFAULT_LIMITS).predicate == artifact
     assert artifact_module._careful(data, DEFAULT_LIMITS).predicate == artifact
-    assert read_statement(data).payload.format == word
+    assert read_statement(data).payload == payload
 
 
 def test_an_unknown_format_is_refused_for_its_encoding():
@@ -294,11 +339,6 @@ def test_golden_manifest():
     packed = dsse.pack(envelope)
     assert packed.hex() == golden["packed"]
     assert hashlib.sha256(packed).hexdigest() == golden["env"]
-
-
-PLAIN = msgspec.structs.replace(
-    ARTIFACT, coverage=Coverage(rows=10, classes=(), not_evaluated=("age",), tensors=())
-)
 
 
 def _careful_statement(artifact):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from konsil.protocol import artifact, envelope, jcs, records
+from konsil.protocol import artifact, envelope, in_toto, jcs, records
 from konsil.protocol.artifact import Artifact, ClassCoverage, Coverage, Payload, PrivacySpent
 from konsil.protocol.envelope import Envelope, EnvelopeSignature
 from konsil.protocol.errors import LocalProtocolError
@@ -39,7 +39,7 @@ def carefully(manifest):
     subject = [{"name": "payload", "digest": {"sha256": manifest.payload.digest}}]
     return jcs.canonical(
         {
-            "_type": artifact.STATEMENT_TYPE,
+            "_type": in_toto.STATEMENT_TYPE,
             "predicateType": artifact.PREDICATE_TYPE,
             "subject": subject,
             "predicate": msgspec.to_builtins(manifest),

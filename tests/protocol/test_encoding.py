@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from konsil.protocol.encoding import FORMATS, Encoding, encoding_of
-from konsil.protocol.errors import EncodingRefused, LocalProtocolError
+from konsil.protocol.encoding import FORMATS, PLAIN, Encoding, encoding_of
+from konsil.protocol.errors import EncodingRefused
 
 
 @pytest.mark.parametrize("word", FORMATS)
@@ -16,7 +16,7 @@ def test_every_word_has_one_meaning_and_every_meaning_one_word(word):
     assert sum(encoding_of(other) == encoding_of(word) for other in FORMATS) == 1
 
 
-@given(st.lists(st.sampled_from(["safetensors", "delta", "fp16", "int8", "topk", "zstd", ""])))
+@given(st.lists(st.sampled_from(["safetensors", "fp16", "int8", "topk", "zstd", ""])))
 def test_parts_in_another_order_or_number_are_no_format(parts):
     word = "+".join(parts)
     if word in FORMATS:
@@ -27,6 +27,6 @@ def test_parts_in_another_order_or_number_are_no_format(parts):
         assert refused.value.code == "encoding"
 
 
-def test_a_plain_delta_has_no_word():
-    with pytest.raises(LocalProtocolError, match="no format"):
-        assert Encoding(delta=True).word
+def test_the_word_that_everybody_reads_is_the_container_alone():
+    assert Encoding().word == PLAIN == FORMATS[0]
+    assert encoding_of(PLAIN) == Encoding(codec="plain", zstd=False)

@@ -54,6 +54,7 @@ RECORDS = st.one_of(
         charter=DIGEST,
         genesis=st.binary(max_size=200),
         version=TEXT,
+        reads=st.lists(st.sampled_from(["safetensors", "safetensors+new"])).map(tuple),
     ),
     st.builds(
         Have, heads=HEAD_LISTS, degree=DEGREES, neighbours=NODE_LISTS, learning=st.booleans()
@@ -114,6 +115,7 @@ def hello_map(**changes) -> dict[str, object]:
         "charter": bytes(32),
         "genesis": b"",
         "version": "1",
+        "reads": ["safetensors"],
     }
     return {**fields, **changes}
 

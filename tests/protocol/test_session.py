@@ -47,6 +47,7 @@ def hello(name: str, **changes) -> Hello:
         "charter": bytes(32),
         "genesis": genesis,
         "version": "0.1.0",
+        "reads": ("safetensors",),
     }
     return Hello(**{**fields, **changes})
 

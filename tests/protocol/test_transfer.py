@@ -434,7 +434,13 @@ WORDS = {
     "done": Done(),
     "bye": Bye(reason="so"),
     "hello": messages.Hello(
-        consortium="c", node="a" * 32, name="n", charter=bytes(32), genesis=b"", version=""
+        consortium="c",
+        node="a" * 32,
+        name="n",
+        charter=bytes(32),
+        genesis=b"",
+        version="",
+        reads=(),
     ),
     "have": messages.Have(heads=(), degree=0, neighbours=(), learning=True),
     "ping": messages.Ping(nonce=1),

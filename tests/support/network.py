@@ -29,7 +29,7 @@ class Network:
     def __init__(
         self, root, nursery, names, *, edges=None, options=None, rounds=5, outbound=(),
         factory="x:y", factories=None, seed=0, patience_s=2.0, start_wait_s=5.0, vouch_wait_s=0.5,
-        kind="parameters", kinds=None, opinions=False,
+        kind="parameters", kinds=None, opinions=False, codecs=None,
     ):  # fmt: skip
         self.fabric = MemoryFabric()
         self.root, self.nursery, self.rounds = root, nursery, rounds
@@ -57,6 +57,7 @@ class Network:
             # A node that starts alone in a test does not wait for anybody to vouch for it.
             text += f"\n[ledger]\nvouch_wait_s = {vouch_wait_s}\n"
             text += f'\n[artifacts]\nkind = "{(kinds or {}).get(name, kind)}"\n'
+            text += f'codec = "{(codecs or {}).get(name, "plain")}"\n'
             text += f"\n[trust]\nopinions = {str(opinions).lower()}\n"
             Home(root / name).config.write_text(text)
         self.members = members

@@ -16,6 +16,8 @@ from konsil.knowledge.screen import screen
 from konsil.node.learning.worker_messages import (
     Check,
     Checked,
+    Encode,
+    Encoded,
     Judged,
     Mix,
     Mixed,
@@ -28,6 +30,7 @@ from konsil.node.learning.worker_messages import (
 from konsil.node.store.blobs import BlobStore
 from konsil.protocol import records, tensors
 from konsil.protocol.digest import sha256
+from konsil.protocol.encoding import PLAIN
 from konsil.protocol.errors import TaskError
 from konsil.trust import evidence, integrate, medians, score, weights
 from konsil.trust.fixed import to_e9
@@ -87,6 +90,8 @@ class ScriptedTrainer:
             if self.releases is not None:
                 release = self.blobs.put(payload(self.releases))
             return Trained(out=out, release=release, loss=0.0)
+        if isinstance(request, Encode):
+            return Encoded(payload=request.release, tensors=request.release, format=PLAIN)
         if isinstance(request, Check):
             return Checked(reasons=screen(Path(request.path), request.form))
         assert isinstance(request, Mix)
@@ -97,7 +102,7 @@ class ScriptedTrainer:
 
     def mix(self, request: Mix) -> Mixed:
         a, x = (value_of(self.blobs.get(d)) for d in (request.before, request.trained))
-        others = [value_of(self.blobs.get(candidate.art)) for candidate in request.candidates]
+        others = [value_of(self.blobs.get(candidate.tensors)) for candidate in request.candidates]
         distances = [to_e9(abs(other - x)) for other in others]
         reaches = [to_e9(abs(other - a)) for other in others]
         own = to_e9(10.0)

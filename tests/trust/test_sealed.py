@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from konsil.protocol import artifact, envelope
+from konsil.protocol import artifact, envelope, in_toto
 from konsil.protocol.artifact import Artifact, Coverage, Payload, PrivacySpent, bucket, seal
 from konsil.protocol.digest import sha256
 from konsil.protocol.errors import RemoteError
@@ -47,7 +47,7 @@ def changed(sequence):
 
 def no_manifest(sequence):
     statement = b'{"sequence":%d}' % sequence
-    return envelope.pack(envelope.sign(artifact.PAYLOAD_TYPE, statement, KEY))
+    return envelope.pack(envelope.sign(in_toto.PAYLOAD_TYPE, statement, KEY))
 
 
 def of_another_type(sequence):

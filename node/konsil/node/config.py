@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from konsil.protocol.artifact import Kind
+from konsil.protocol.encoding import CHANGES, Codec
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.identity import peer_id
 from konsil.protocol.members import Charter0, Member
@@ -58,6 +59,8 @@ class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """What is handed out and taken in; the same at all members that learn from each other."""
 
     kind: Kind = "parameters"
+    codec: Codec = "plain"
+    """How what is handed out travels; each node chooses for itself."""
 
 
 class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -148,6 +151,11 @@ def parse_config(raw: bytes, path: Path) -> NodeConfig:
     _check_numbers(config.task.options, "$.task.options", path)
     _check_members(config, path)
     _check_edges(config, path)
+    if config.artifacts.codec != "plain" and config.artifacts.kind not in CHANGES:
+        raise ConfigError(
+            f"{path}: `{config.artifacts.kind}` travel in few bytes as they are - at `$.artifacts.codec`",
+            hint='leave codec out, or write codec = "plain"',
+        )
     if ":" not in config.task.factory:
         raise ConfigError(
             f"{path}: `{config.task.factory}` is no module:factory - at `$.task.factory`",

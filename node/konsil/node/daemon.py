@@ -52,6 +52,7 @@ from konsil.node.learning.memory import recall
 from konsil.node.learning.press import Press
 from konsil.node.learning.restore import restore_shelf
 from konsil.node.learning.trainer import Trainer
+from konsil.node.learning.travelling import Travelling
 from konsil.node.learning.worker_messages import Open
 from konsil.node.redaction import Redaction
 from konsil.node.roster import Roster
@@ -71,6 +72,7 @@ from konsil.node.transports.transport import (
 )
 from konsil.protocol import proof
 from konsil.protocol.digest import sha256
+from konsil.protocol.encoding import FORMATS
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello
 from konsil.protocol.node_bodies import NodeBoot
@@ -205,8 +207,12 @@ class Daemon:
         memory = recall(journal.entries(), journal.blobs.get, blobs.has, journal.size, kind)
         self.shelf = restore_shelf(journal, blobs, memory, me.node, limits)
         self.trainer = Trainer(self._opening(), log, timeout_s=config.training.timeout_s)
+        travelling = Travelling(
+            config.artifacts.codec, me.node, self.trainer, self.shelf, blobs,
+            lambda: self.links.reads(), log,
+        )  # fmt: skip
         press = Press(
-            self.roster, blobs, self.chronicle, self.shelf, limits, self._tell, log,
+            self.roster, blobs, self.chronicle, self.shelf, travelling, limits, self._tell, log,
             opinions=config.trust.opinions,
         )  # fmt: skip
         self.learner = Learner(
@@ -218,18 +224,10 @@ class Daemon:
             self._on_links, log,
         )  # fmt: skip
         self.pulls = Pulls(
-            transport,
-            self.shelf,
-            home.spool,
-            limits,
-            wanted=self._wanted,
-            member=self.roster.node,
-            admit=self._admit,
-            taken=self.intake.take,
-            refused=self.intake.refuse,
-            jitter=self._jitter,
-            log=log,
-        )
+            transport, self.shelf, home.spool, limits, wanted=self._wanted,
+            member=self.roster.node, admit=self._admit, taken=self.intake.take,
+            refused=self.intake.refuse, jitter=self._jitter, log=log,
+        )  # fmt: skip
         self._herald = Herald(
             transport, self.roster, lambda: self.chronicle.key("art"), limits, self._have,
             lambda: self.cosigning.vouched_note, now_ms, self._on_heads, self.visits.stir, log,
@@ -290,6 +288,7 @@ class Daemon:
             charter=self.roster.charter,
             genesis=self._journal.author.entry,
             version=version("konsil"),
+            reads=FORMATS,
         )
 
     def _have(self) -> Have:

@@ -13,14 +13,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
 
 from konsil.protocol import envelope as dsse
-from konsil.protocol import jcs
-from konsil.protocol.encoding import Format
+from konsil.protocol import in_toto, jcs
+from konsil.protocol.encoding import PLAIN, Format, encoding_of
 from konsil.protocol.errors import (
     EncodingRefused,
     LimitExceeded,
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from konsil.protocol.envelope import Envelope
     from konsil.protocol.identity import SigningKey, VerifyKey
 
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "konsil:artifact/v1"
-SUBJECT_NAME = "payload"
 
 COHORT_BUCKETS = (
     0, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
@@ -66,14 +63,34 @@ def bucket(n: int) -> int:
     return COHORT_BUCKETS[bisect_right(COHORT_BUCKETS, n) - 1]
 
 
-class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
-    """The bytes of an artifact: their digest, their size, and the root over their chunks."""
+class Payload(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+):
+    """The bytes that travel: their digest, their size, and the root over their chunks.
+
+    Where these are not the tensors themselves, `decoded` is the digest of those as a plain
+    payload. `reference` is that of the envelope of the publisher's artifact whose tensors they are
+    a change of; without one they are a change of what every member begins with. Both are left out
+    where they say nothing.
+    """
 
     digest: HexField
     size: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
     format: Format
     chunk_bytes: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
     chunk_root: HexField
+    decoded: HexField | None = None
+    reference: HexField | None = None
+
+    @property
+    def tensors(self) -> str:
+        """The digest of the tensors as a plain payload."""
+        return self.decoded or self.digest
 
 
 class ClassCoverage(
@@ -131,35 +148,6 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     knowledge: HexField | None
 
 
-class _SubjectDigest(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False
-):
-    sha256: HexField
-
-
-class _Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
-    name: str
-    digest: _SubjectDigest
-
-
-_S = TypeVar("_S")
-_A = TypeVar("_A")
-
-
-class _Statement(
-    msgspec.Struct,
-    Generic[_S, _A],
-    frozen=True,
-    forbid_unknown_fields=True,
-    kw_only=True,
-    rename={"type": "_type", "predicate_type": "predicateType"},
-):
-    type: str
-    subject: tuple[_S, ...]
-    predicate_type: str
-    predicate: _A
-
-
 _Word = Annotated[str, Meta(max_length=128)]
 
 
@@ -174,12 +162,21 @@ class _BareSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     digest: _BareDigest
 
 
-class _BarePayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+class _BarePayload(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+):
     digest: str
     size: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
     format: Format
     chunk_bytes: Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
     chunk_root: str
+    decoded: str | None = None
+    reference: str | None = None
 
 
 class _BarePrivacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
@@ -205,8 +202,8 @@ class _Bare(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     knowledge: str | None
 
 
-_Full: TypeAlias = _Statement[_Subject, Artifact]
-_Bared: TypeAlias = _Statement[_BareSubject, _Bare]
+_Full: TypeAlias = in_toto.Statement[in_toto.Subject, Artifact]
+_Bared: TypeAlias = in_toto.Statement[_BareSubject, _Bare]
 _DECODER = msgspec.json.Decoder(_Bared, strict=True)
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _HEX, _HEX_DIGITS = b"0123456789abcdef", 64
@@ -217,9 +214,12 @@ def statement(artifact: Artifact) -> bytes:
 
     Raises `LocalProtocolError` when the manifest breaks a rule that a reader would refuse.
     """
-    subject = _Subject(name=SUBJECT_NAME, digest=_SubjectDigest(sha256=artifact.payload.digest))
-    document = _Statement(
-        type=STATEMENT_TYPE, subject=(subject,), predicate_type=PREDICATE_TYPE, predicate=artifact
+    subject = in_toto.subject_of(artifact.payload.digest)
+    document = in_toto.Statement(
+        type=in_toto.STATEMENT_TYPE,
+        subject=subject,
+        predicate_type=PREDICATE_TYPE,
+        predicate=artifact,
     )
     with suppress(EncodingRefused, LimitExceeded, ManifestRefused, TypeError, ValueError):
         data = _ENCODER.encode(document)
@@ -241,7 +241,7 @@ def read_statement(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Artifact:
     contradicts itself.
     """
     document = _quick(data, limits) or _careful(data, limits)
-    _check_frame(document)
+    in_toto.check(document, PREDICATE_TYPE, document.predicate.payload.digest)
     _check_bounds(document.predicate, limits)
     _check_sense(document.predicate)
     return document.predicate
@@ -251,9 +251,12 @@ def _careful(data: bytes, limits: Limits) -> _Full:
     """The statement in canonical JSON; names what is wrong with any other."""
     value = jcs.parse(data, limits=limits, max_bytes=limits.envelope_bytes)
     try:
-        return msgspec.convert(value, _Full, strict=True)
+        document = msgspec.convert(value, _Full, strict=True)
     except msgspec.ValidationError as fault:
         raise EncodingRefused(str(fault)) from None
+    if jcs.canonical(msgspec.to_builtins(document)) != data:
+        raise EncodingRefused("a manifest that writes what it does not say")
+    return document
 
 
 def _quick(data: bytes, limits: Limits) -> _Full | None:
@@ -274,10 +277,10 @@ def _quick(data: bytes, limits: Limits) -> _Full | None:
     bare = document.predicate
     if not _are_words(bare.publisher, bare.task, bare.privacy.mechanism):
         return None
-    return _Statement(
+    return in_toto.Statement(
         type=document.type,
         subject=tuple(
-            _Subject(name=one.name, digest=_SubjectDigest(sha256=one.digest.sha256))
+            in_toto.Subject(name=one.name, digest=in_toto.SubjectDigest(sha256=one.digest.sha256))
             for one in document.subject
         ),
         predicate_type=document.predicate_type,
@@ -291,8 +294,8 @@ def _are_digests(document: _Bared) -> bool:
     digests = [bare.base, bare.architecture, bare.charter, *bare.parents]
     digests += [bare.payload.digest, bare.payload.chunk_root]
     digests += [one.digest.sha256 for one in document.subject]
-    if bare.knowledge is not None:
-        digests.append(bare.knowledge)
+    rare = (bare.knowledge, bare.payload.decoded, bare.payload.reference)
+    digests += [one for one in rare if one is not None]
     digits = "".join(digests).encode()
     return {*map(len, digests)} == {_HEX_DIGITS} and not digits.translate(None, _HEX)
 
@@ -324,6 +327,8 @@ def _whole(bare: _Bare) -> Artifact:
             format=payload.format,
             chunk_bytes=payload.chunk_bytes,
             chunk_root=payload.chunk_root,
+            decoded=payload.decoded,
+            reference=payload.reference,
         ),
         coverage=bare.coverage,
         privacy=PrivacySpent(
@@ -339,7 +344,7 @@ def _whole(bare: _Bare) -> Artifact:
 
 def seal(artifact: Artifact, key: SigningKey) -> Envelope:
     """The signed envelope of `artifact`."""
-    return dsse.sign(PAYLOAD_TYPE, statement(artifact), key)
+    return dsse.sign(in_toto.PAYLOAD_TYPE, statement(artifact), key)
 
 
 def open_sealed(envelope: Envelope, key: VerifyKey, *, limits: Limits = DEFAULT_LIMITS) -> Artifact:
@@ -348,18 +353,9 @@ def open_sealed(envelope: Envelope, key: VerifyKey, *, limits: Limits = DEFAULT_
     Raises `SignatureRefused` and what `read_statement` raises. That `key` is the one of
     `artifact.publisher` is for the caller to know.
     """
-    return read_statement(dsse.verify(envelope, key, payload_type=PAYLOAD_TYPE), limits=limits)
-
-
-def _check_frame(document: _Full) -> None:
-    if document.type != STATEMENT_TYPE:
-        raise ManifestRefused(f"a statement of type {document.type!r}")
-    if document.predicate_type != PREDICATE_TYPE:
-        raise ManifestRefused(f"a predicate of type {document.predicate_type!r}")
-    if len(document.subject) != 1 or document.subject[0].name != SUBJECT_NAME:
-        raise ManifestRefused("a statement whose subject is not exactly the payload")
-    if document.subject[0].digest.sha256 != document.predicate.payload.digest:
-        raise ManifestRefused("the subject and the predicate name different payloads")
+    return read_statement(
+        dsse.verify(envelope, key, payload_type=in_toto.PAYLOAD_TYPE), limits=limits
+    )
 
 
 def _check_bounds(artifact: Artifact, limits: Limits) -> None:
@@ -389,7 +385,14 @@ def _check_sense(artifact: Artifact) -> None:
     for rows in [coverage.rows, *(item.rows for item in coverage.classes)]:
         if rows not in _BUCKETS:
             raise ManifestRefused(f"{rows} rows are not the lower edge of a bucket")
-    if artifact.payload.digest in artifact.parents:
+    payload = artifact.payload
+    if (payload.decoded is None) != (payload.format == PLAIN):
+        raise ManifestRefused(
+            f"tensors named beside a payload that is {payload.format}, or not named"
+        )
+    if payload.reference is not None and encoding_of(payload.format).codec == "plain":
+        raise ManifestRefused("tensors that travel as they are cannot be a change")
+    if payload.digest in artifact.parents:
         raise ManifestRefused("the payload is its own parent")
     nothing = privacy.unit == "none" and privacy.epsilon_micro == 0 and privacy.delta_e12 == 0
     if (privacy.mechanism == "none") != nothing:

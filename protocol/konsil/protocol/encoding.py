@@ -2,9 +2,9 @@
 
 A format is one word in the signed manifest, so what travels is declared before a byte of it is
 read, and a reader that does not know the word refuses the manifest (`EncodingRefused`). The
-parts of a word, in this order: `safetensors`, the container; `delta`, where the tensors are a
-change of what the publisher sent before; the codec (`docs/spec/ledger.md`), where the tensors
-are not simply themselves; `zstd`, where all of it is one Zstandard frame.
+parts of a word, in this order: `safetensors`, the container; the codec (`docs/spec/ledger.md`),
+where what travels is a change of tensors that the reader holds; `zstd`, where all of it is one
+Zstandard frame. A greeting lists the words that its speaker reads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from konsil.protocol.errors import EncodingRefused, LocalProtocolError
+from konsil.protocol.errors import EncodingRefused
 
 Codec: TypeAlias = Literal["plain", "fp16", "int8", "topk"]
 """How numbers are written; `plain` means as they are."""
@@ -27,16 +27,16 @@ Format: TypeAlias = Literal[
     "safetensors+int8+zstd",
     "safetensors+topk",
     "safetensors+topk+zstd",
-    "safetensors+delta+fp16",
-    "safetensors+delta+fp16+zstd",
-    "safetensors+delta+int8",
-    "safetensors+delta+int8+zstd",
-    "safetensors+delta+topk",
-    "safetensors+delta+topk+zstd",
 ]
 
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 """Every word that this version reads."""
+
+PLAIN: Final[Format] = "safetensors"
+"""The word that everybody reads: the tensors themselves."""
+
+CHANGES: Final = ("parameters", "data_vector")
+"""The kinds of artifact that may travel as a change; the others are small as they are."""
 
 
 class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,38 +47,31 @@ class Encoding(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     codec: Codec = "plain"
-    delta: bool = False
     zstd: bool = False
 
     @property
     def word(self) -> Format:
-        """The format word. Raises `LocalProtocolError` where there is none (a plain delta)."""
+        """The format word."""
         parts = ["safetensors"]
-        parts += ["delta"] * self.delta
         parts += [self.codec] * (self.codec != "plain")
         parts += ["zstd"] * self.zstd
-        word = "+".join(parts)
-        for known in FORMATS:
-            if word == known:
-                return known
-        raise LocalProtocolError(f"{word} is no format of a payload")
+        return _WORDS["+".join(parts)]
 
 
+_WORDS: Final[dict[str, Format]] = {word: word for word in FORMATS}
 _MEANINGS: Final[dict[str, Encoding]] = {
     one.word: one
     for codec in get_args(Codec)
-    for delta in (False, True)
     for zstd in (False, True)
-    if codec != "plain" or not delta
-    for one in [Encoding(codec=codec, delta=delta, zstd=zstd)]
+    for one in [Encoding(codec=codec, zstd=zstd)]
 }
 
 
 def encoding_of(word: str) -> Encoding:
     """What a format word says. Raises `EncodingRefused` on a word that is not known here.
 
-    >>> encoding_of("safetensors+delta+topk").delta
-    True
+    >>> encoding_of("safetensors+topk").codec
+    'topk'
     """
     found = _MEANINGS.get(word)
     if found is None:

@@ -50,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Members of a consortium; neighbours in one Have message."""
     parents: int = 64
     """Parents of one artifact."""
+    formats: int = 64
+    """Formats of payloads that a greeting may list."""
     classes: int = 4_096
     """Classes that a coverage declaration may name."""
     opinions: int = 1_024

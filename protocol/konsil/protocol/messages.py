@@ -45,6 +45,7 @@ HEADS_TYPE: Final = "application/vnd.konsil.heads+cmp1"
 
 Sequence: TypeAlias = Annotated[int, Meta(ge=1, le=jcs.INT_MAX)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=jcs.INT_MAX)]
+FormatWord: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9+]{1,64}\Z")]
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,7 +72,8 @@ class Hello(_Record, frozen=True, kw_only=True, tag="hello"):
     """Who is speaking, in which format, for which consortium and member list.
 
     `genesis` is the first entry of the speaker's ledger; `node` must be its node id.
-    `version` is the software's, for people.
+    `version` is the software's, for people. `reads` are the formats of payloads that it reads;
+    words that are unknown here count for nothing.
     """
 
     format: int = FORMAT
@@ -81,6 +83,7 @@ class Hello(_Record, frozen=True, kw_only=True, tag="hello"):
     charter: DigestField
     genesis: bytes
     version: str
+    reads: tuple[FormatWord, ...]
 
 
 class Have(_Record, frozen=True, kw_only=True, tag="have"):
@@ -310,6 +313,7 @@ def _check_bounds(message: Record, size: int, limits: Limits) -> None:
     match message:
         case Hello():
             _at_most(len(message.genesis), limits.entry_bytes, "bytes of genesis entry")
+            _at_most(len(message.reads), limits.formats, "formats")
         case Have() | Announcement():
             _at_most(len(message.heads), limits.heads, "heads")
             _at_most(len(message.neighbours), limits.members, "neighbours")

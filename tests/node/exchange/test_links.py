@@ -15,6 +15,7 @@ from konsil.node.keys import load_keys
 from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.roster import Roster
+from konsil.protocol.encoding import FORMATS
 from konsil.protocol.errors import LocalProtocolError
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.protocol.messages import Have, Hello
@@ -34,6 +35,7 @@ class Side:
         hello = Hello(
             consortium=self.roster.consortium, node=self.roster.me.node, name=name,
             charter=self.roster.charter, genesis=journal.author.entry, version="1",
+            reads=FORMATS,
         )  # fmt: skip
         journal.close()
         peers = frozenset(member.peer for member in net.members.values())

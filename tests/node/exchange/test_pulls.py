@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 import structlog
+import torch
 import trio
 from ledgers import Hospital
 
+from konsil.knowledge import pack
+from konsil.knowledge.compact import feedback, payload
+from konsil.knowledge.named import NamedTensors
 from konsil.node.exchange import pulls as pulls_module
 from konsil.node.exchange.admission import Admitted, Refusal
 from konsil.node.exchange.pulls import AT_ONCE, Pulls
@@ -203,12 +208,18 @@ async def test_a_holder_of_whom_everything_is_refused_is_shunned_for_ever(autoju
     assert len(puller.questions("a")) == 1
 
 
-@pytest.fixture
-async def served(tmp_path, nursery):
-    """A puller beside one hospital that serves one real artifact, in real time."""
+async def beside(tmp_path, nursery, data=None, **payload):
+    """A puller beside one hospital that serves one real artifact, in real time.
+
+    `data` is what travels, and `payload` what else the manifest says of it.
+    """
     hospital = Hospital(tmp_path, "bern")
     hospital.train()
-    sent = hospital.publish()
+    changes = {}
+    if data is not None:
+        plain = hospital.manifest(sha256(data), data).payload
+        changes["payload"] = msgspec.structs.replace(plain, **payload)
+    sent = hospital.publish(data, **changes)
     hospital.close()
     artifact = read_statement(envelope.unpack(sent.envelope, limits=DEFAULT_LIMITS).payload)
     held = Held(
@@ -235,7 +246,52 @@ async def served(tmp_path, nursery):
     await nursery.start(puller.transport.run)
     await puller.transport.dial("a", ["/memory/a"])
     puller.pulls.consider(publisher, [held.head])
-    yield puller
+    return puller
+
+
+@pytest.fixture
+async def served(tmp_path, nursery):
+    yield await beside(tmp_path, nursery)
+    nursery.cancel_scope.cancel()
+
+
+MODEL = NamedTensors(
+    {"w": torch.randn(300, 318, generator=torch.Generator().manual_seed(1)), "b": torch.zeros(300)}
+)
+
+
+@pytest.mark.parametrize(("codec", "most", "seconds"), [("int8", 0.27, 1.0), ("topk", 0.04, 0.2)])
+async def test_few_bytes_cross_a_slow_line(tmp_path, nursery, codec, most, seconds):
+    """All of them, the proof too, in both directions: at 1 Mbit/s it is a matter of a second."""
+    start = MODEL.map(torch.zeros_like)
+    sent = feedback.advance(MODEL, start, codec, since=bytes(32))
+    puller = await beside(
+        tmp_path, nursery, sent.data, format=sent.word,
+        decoded=sha256(pack.to_bytes(sent.public)).hex(),
+    )  # fmt: skip
+    nursery.start_soon(puller.pulls.run)
+    with trio.fail_after(30):
+        while not puller.taken:
+            await trio.sleep(0.01)
+    crossed = puller.transport.bytes_read + puller.transport.bytes_written
+    assert len(sent.data) < crossed < most * len(pack.to_bytes(MODEL))
+    assert 8 * crossed / 1_000_000 < seconds
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_names_what_it_does_not_show_is_refused(tmp_path, nursery):
+    word = "safetensors+int8"
+    data = payload.write(MODEL, word)
+    puller = await beside(
+        tmp_path, nursery, data, format=word, decoded="ab" * 32, reference="cd" * 32
+    )
+    nursery.start_soon(puller.pulls.run)
+    with trio.fail_after(30):
+        while not puller.refused:
+            await trio.sleep(0.01)
+    (publisher,) = set(puller.members) - {member(name).node for name in HOLDERS}
+    assert [culprit for _, culprit in puller.refused] == [publisher]
+    assert puller.taken == []
     nursery.cancel_scope.cancel()
 
 

@@ -100,7 +100,14 @@ def put(blobs: BlobStore, model, tmp_path) -> bytes:
 
 def candidate(art: bytes, node: str, **changes) -> Candidate:
     plain = Candidate(
-        art=art, node=node, lag=0, metropolis_e9=UNIT_E9 // 4, r_e9=0, s_e9=0, classes=CLASSES
+        art=art,
+        tensors=art,
+        node=node,
+        lag=0,
+        metropolis_e9=UNIT_E9 // 4,
+        r_e9=0,
+        s_e9=0,
+        classes=CLASSES,
     )
     return msgspec.structs.replace(plain, **changes)
 

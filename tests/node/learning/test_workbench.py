@@ -76,7 +76,9 @@ def blobs(tmp_path) -> BlobStore:
 
 
 def candidate(art: bytes, node: str, **changes) -> Candidate:
-    plain = Candidate(art=art, node=node, lag=0, metropolis_e9=UNIT_E9 // 4, r_e9=0, s_e9=0)
+    plain = Candidate(
+        art=art, tensors=art, node=node, lag=0, metropolis_e9=UNIT_E9 // 4, r_e9=0, s_e9=0
+    )
     return msgspec.structs.replace(plain, **changes)
 
 

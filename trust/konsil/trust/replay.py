@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from konsil.protocol.learning_bodies import ArtifactIntegrate
     from konsil.protocol.limits import Limits
     from konsil.trust.audited import Audited
+    from konsil.trust.rules import History
     from konsil.trust.sources import Blobs
     from konsil.trust.structure import Place
 
@@ -35,7 +36,7 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
     mixes = [(place, body) for place, body in item.history.integrated if not is_taught(body)]
     for place, body in mixes:
         try:
-            digest = _mixed(body, item.history.base, stores, limits)
+            digest = _mixed(body, item.history, stores, limits)
         except (LocalProtocolError, RemoteError) as error:
             item.findings.add(
                 "integrate.replay",
@@ -67,24 +68,37 @@ def replay(item: Audited, stores: Sequence[Blobs], limits: Limits) -> int:
 
 
 def _mixed(
-    body: ArtifactIntegrate, base: bytes | None, stores: Sequence[Blobs], limits: Limits
+    body: ArtifactIntegrate, history: History, stores: Sequence[Blobs], limits: Limits
 ) -> bytes | None:
     """The digest of the mix computed again; None when a payload is not here.
 
-    Data vectors count as the models that they make of the `base` that this log began with.
+    Data vectors count as the models that they make of the base that this log began with. Of a
+    payload that travelled encoded its publisher signed which tensors it stands for; these are used.
     """
+    try:
+        return _replayed(body, history, stores, limits)
+    except RemoteError:
+        # A manifest that is not here may say that a payload travelled encoded.
+        if all(part.art in history.tensors for part in body.parts[1:]):
+            raise
+        return None
+
+
+def _replayed(
+    body: ArtifactIntegrate, history: History, stores: Sequence[Blobs], limits: Limits
+) -> bytes | None:
     # Only here, so that an audit without a replay needs no numpy.
     from konsil.knowledge import mixing
 
     parts: list[mixing.Part] = []
     for part in body.parts:
-        path = first_path(stores, part.art)
+        path = first_path(stores, history.tensors.get(part.art, part.art))
         if path is None:
             return None
         parts.append(mixing.Part(path, part.w_e9))
     if body.rule != VECTORS or len(parts) == 1:
         return mixing.mix(parts, None, not_mixed=body.not_mixed, limits=limits)
-    under = None if base is None else first_path(stores, base)
+    under = None if history.base is None else first_path(stores, history.base)
     if under is None:
         return None
     own, vectors = parts[0], parts[1:]

@@ -115,6 +115,8 @@ class History:
         self.published: dict[int, Published] = {}
         self.received: list[Received] = []
         self.integrated: list[tuple[Place, ArtifactIntegrate]] = []
+        self.tensors: dict[bytes, bytes] = {}
+        """Of each received payload whose manifest is read: the digest of its tensors."""
         self.claims: list[Claim] = []
         self.unchecked = 0
         self.begun_ms = self.last_ms = 0
@@ -275,8 +277,10 @@ class History:
         keys = self._ring(body.publisher)
         manifest = self._manifest(place, body.env, body.publisher, body.index)
         self._held.note((body.art, body.publisher), manifest)
-        if manifest is not None and manifest.payload.digest != body.art.hex():
-            self._margin.add("receive.envelope", place, "the manifest names another payload")
+        if manifest is not None:
+            if manifest.payload.digest != body.art.hex():
+                self._margin.add("receive.envelope", place, "the manifest names another payload")
+            self.tensors[body.art] = bytes.fromhex(manifest.payload.tensors)
         data = self._margin.blob(place, body.proof, "the proof of a received artifact")
         head = None
         if keys is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from konsil.protocol import artifact, envelope
+from konsil.protocol import artifact, envelope, in_toto
 from konsil.protocol.errors import RemoteError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _unpacked(data: bytes, limits: Limits) -> Envelope | None:
 
 def _verified(sealed: Envelope, key: VerifyKey) -> bytes | None:
     try:
-        return envelope.verify(sealed, key, payload_type=artifact.PAYLOAD_TYPE)
+        return envelope.verify(sealed, key, payload_type=in_toto.PAYLOAD_TYPE)
     except RemoteError:
         return None
 

@@ -1,55 +1,73 @@
-"""Feedback: what one message left out is owed, and goes with the next (error feedback).
+"""Feedback: what one message left out is in the next one by itself (error feedback).
 
-`send` is for a stream of changes: law, up to rounding, Σ received + owed = Σ steps. `advance` is
-for a model that others follow, as in CHOCO-SGD (Koloskova, Stich and Jaggi 2019, algorithm 2):
-sender and receivers keep the same public copy, what travels is the encoded difference to it, and
-what that left out is in the next difference by itself. Law: after the same messages the public
-copy of every receiver equals the sender's bit for bit, and what it lacks of the model is exactly
-what is still owed. Counters are those of the newest message.
+As in CHOCO-SGD (Koloskova, Stich and Jaggi 2019, algorithm 2): sender and receivers keep the same
+public copy of what the sender has, and what travels is the encoded difference to it. Law: after
+the same messages the public copy of every receiver equals the sender's bit for bit, and what it
+lacks of the sender's tensors is exactly what is still owed; it is nowhere written down and never
+leaves. Counters are those of the newest message.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from konsil.knowledge.compact import payload, sparse
 from konsil.knowledge.named import NamedTensors
+from konsil.protocol.encoding import Encoding, encoding_of
+from konsil.protocol.errors import LocalProtocolError, ManifestRefused, RemoteError
+from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Decoder: TypeAlias = Callable[[NamedTensors, NamedTensors], NamedTensors]
-    Encoder: TypeAlias = Callable[[NamedTensors], NamedTensors]
+    from konsil.protocol.digest import Digest
+    from konsil.protocol.encoding import Codec, Format
 
 
 @dataclass(frozen=True)
-class Sent:
-    """One message: what travels, what its readers see, and what the sender keeps for later."""
+class Message:
+    """What travels, in which format, and the public copy that its readers then have."""
 
-    encoded: NamedTensors
-    received: NamedTensors
-    owed: NamedTensors
-
-
-def send(step: NamedTensors, owed: NamedTensors, encode: Encoder, decode: Decoder) -> Sent:
-    """Encode `step` and what is `owed`; `received` + the new `owed` = their sum, up to rounding."""
-    due = step + owed
-    encoded = encode(due)
-    received = decode(encoded, due)
-    return Sent(encoded, received, due - received)
+    word: Format
+    data: bytes
+    public: NamedTensors
 
 
 def advance(
-    model: NamedTensors, public: NamedTensors, encode: Encoder, decode: Decoder
-) -> tuple[NamedTensors, NamedTensors]:
-    """What to send so that followers of `public` come closer to `model`, and their new copy."""
-    encoded = encode(model - public)
-    return encoded, followed(public, decode(encoded, public))
+    target: NamedTensors,
+    public: NamedTensors,
+    codec: Codec,
+    *,
+    since: Digest,
+    share: float = sparse.SHARE,
+) -> Message:
+    """The message by which followers of `public` (whose digest is `since`) come near `target`.
+
+    Compressed where that is shorter. Raises `LocalProtocolError` for a change that this codec
+    cannot say: not finite, or too large.
+    """
+    shapes = (Encoding(codec=codec, zstd=zstd).word for zstd in (False, True))
+    change = target - public
+    sent = {word: payload.write(change, word, since=since, share=share) for word in shapes}
+    word = min(sent, key=lambda one: len(sent[one]))
+    try:
+        return Message(word, sent[word], follow(sent[word], word, public, since=since))
+    except RemoteError as fault:
+        raise LocalProtocolError(f"no reader could follow this change: {fault.message}") from None
 
 
-def followed(public: NamedTensors, received: NamedTensors) -> NamedTensors:
-    """The public copy after a message; `received` is what it decodes to."""
-    moved = public + received
+def follow(
+    data: bytes, word: str, public: NamedTensors, *, since: Digest, limits: Limits = DEFAULT_LIMITS
+) -> NamedTensors:
+    """The tensors that a message stands for, to who holds `public`, whose digest is `since`.
+
+    Raises what `payload.read` raises, and `ManifestRefused` for a sum that is not finite.
+    """
+    said = payload.read(data, word, public, since=since, limits=limits)
+    if encoding_of(word).codec == "plain":
+        return said
+    moved = public + said
+    if not moved.finite():
+        raise ManifestRefused("the change leads to values that are not finite")
     return NamedTensors(
-        {name: t if t.is_floating_point() else received[name] for name, t in moved.items()}
+        {name: t if t.is_floating_point() else said[name] for name, t in moved.items()}
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MARK = ":"
 """What the names begin with that codecs use."""
+SINCE = ":since"
+"""The SHA-256 of the tensors that an encoded payload is a change of."""
 
 
 def parts(model: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from konsil.node.exchange.admission import Admitted, Refusal
+from konsil.node.exchange.references import Unmet, require
 from konsil.node.learning.press import head_of
 from konsil.node.learning.shelf import Held, Shelf
 from konsil.node.learning.worker_messages import Check, Checked
@@ -59,17 +60,19 @@ class Intake:
 
     async def take(self, head: Head, admitted: Admitted, path: Path) -> None:
         """Check, store, log and shelve one artifact. Raises `Refusal`."""
-        form = bytes.fromhex(admitted.artifact.architecture)
         try:
-            question = Check(path=str(path), form=form)
-            checked = await self._trainer.ask(question, Checked)
+            checked = await self._trainer.ask(self._question(admitted, path), Checked)
         except (TaskError, ConfigError) as error:
             self._log.warning("artifact.unchecked", error=error.diagnostics())
+            return
+        except Unmet as unmet:
+            self._log.warning("artifact.unchecked", error=f"lost what it is a change of: {unmet}")
             return
         if checked.reasons:
             raise Refusal("payload", checked.reasons, head.publisher)
         try:
-            stored = await trio.to_thread.run_sync(self._blobs.put_file, path, head.art)
+            art = bytes.fromhex(admitted.artifact.payload.digest)
+            stored = await trio.to_thread.run_sync(self._blobs.put_file, path, art)
         except VerificationError:
             # Our own spool file is damaged (chunks were verified as they came): fetch it again.
             self._log.warning("spool.damaged", env=head.env.hex())
@@ -92,6 +95,23 @@ class Intake:
         self.received += 1
         self._learner.arrivals.note(head.publisher)
         self._log.info("artifact.received", publisher=head.publisher, sequence=head.sequence)
+
+    def _question(self, admitted: Admitted, path: Path) -> Check:
+        """What the worker is to look at. Raises `Unmet` when what it is a change of has gone."""
+        require(admitted, self._shelf)
+        artifact = admitted.artifact
+        payload, tensors = artifact.payload, None
+        if payload.reference is not None:
+            held = self._shelf.get(bytes.fromhex(payload.reference))
+            assert held is not None
+            tensors = bytes.fromhex(held.artifact.payload.tensors)
+        return Check(
+            path=str(path),
+            form=bytes.fromhex(artifact.architecture),
+            format=payload.format,
+            reference=tensors,
+            tensors=bytes.fromhex(payload.tensors),
+        )
 
     async def refuse(self, head: Head, refusal: Refusal) -> None:
         """Log a refusal and what it costs; while a mix runs, as soon as that is logged.

@@ -60,6 +60,8 @@ class Link:
         self.member = member
         self.have: Have | None = None
         self.greeted = False
+        self.reads: frozenset[str] = frozenset()
+        """The formats of payloads that it reads."""
         self.heard = trio.current_time()
         self.dirty = trio.Event()
         self._session = session
@@ -152,6 +154,10 @@ class Links:
             for node, link in self._live.items()
             if link.have is not None
         }
+
+    def reads(self) -> dict[str, frozenset[str]]:
+        """The formats of payloads that each live neighbour reads, by its name."""
+        return {link.member.name: link.reads for link in self._live.values()}
 
     def tell(self) -> None:
         """What we have changed: every link will say so, once it gets to it."""
@@ -291,7 +297,7 @@ class Links:
         self._roster.learn(hello.genesis, link.member.peer)
         if link.role is Role.ANSWERER:
             await link.start()
-        link.greeted = True
+        link.greeted, link.reads = True, frozenset(hello.reads)
         self._live[link.member.node] = link
         self._log.info("link.up", peer=link.member.name, version=hello.version)
         self.tell()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
+from konsil.node.exchange import references
 from konsil.node.exchange.admission import Admitted, Refusal, with_knowledge
 from konsil.node.exchange.backoff import backoff
 from konsil.node.transports.transport import ARTIFACT_PROTOCOL, ByteStream, Transport
@@ -189,7 +190,7 @@ class Pulls:
             assert member is not None
             path = spool_file(self._spool, head)
             try:
-                admitted = await self._from(member, head, path)
+                admitted = await self._behind(member, head)
                 if admitted is not None:
                     return admitted, path, node
             except Refusal as refusal:
@@ -244,6 +245,18 @@ class Pulls:
         while len(self._refusals) > self._limits.heads:
             self._refusals.pop(next(iter(self._refusals)))
 
+    async def _behind(self, member: Member, head: Head) -> Admitted | None:
+        """Pull from one holder, behind all that it is a change of; None when it cannot be had."""
+        admitted, wanted = await references.fetch(
+            head,
+            lambda one: self._from(member, one, spool_file(self._spool, one)),
+            lambda link, found, one: self._taken(link, found, spool_file(self._spool, one)),
+        )
+        silent = self._busy_until.get(member.node, 0.0) < trio.current_time()
+        if admitted is None and wanted is not head and silent and member.node == head.publisher:
+            raise references.refused(head)
+        return admitted
+
     async def _from(self, member: Member, head: Head, path: Path) -> Admitted | None:
         """Pull from one holder; None when it does not hold the artifact, or is busy."""
         with trio.fail_after(STALL_S):
@@ -270,6 +283,7 @@ class Pulls:
                     if isinstance(event, OfferReceived):
                         admitted = await self._admit(head, event.envelope, event.proof, holder)
                         admitted = with_knowledge(admitted, event.knowledge, holder, self._limits)
+                        references.require(admitted, self._shelf)
                         first = spool.resume(admitted.artifact)
                         self._log.info("pull.begin", env=head.env.hex(), first=first)
                         await _send(stream, machine.accept(admitted.artifact, first=first))

@@ -51,7 +51,7 @@ class Blending:
         self._path = scratch / "mix.safetensors"
         self._blended: tuple[tuple[integrate.Coefficient, ...], Digest] = ((), b"")
         # What goes into the ledger by its digest must be the bytes of that digest.
-        held = [candidate.art for candidate in request.candidates if blobs.has(candidate.art)]
+        held = [one.tensors for one in request.candidates if blobs.has(one.tensors)]
         for digest in (request.before, request.trained, *held):
             blobs.check(digest)
         self._before = load(blobs.path(request.before))
@@ -88,7 +88,7 @@ class Blending:
 
     def _sound(self, candidate: Candidate) -> bool:
         """A blob that cannot be mixed is left out; admission has checked it once already."""
-        reasons = screen(self._blobs.path(candidate.art), self._kind.form)
+        reasons = screen(self._blobs.path(candidate.tensors), self._kind.form)
         if reasons:
             words = ", ".join(reasons)
             _log.warning("left out %s of %s: %s", candidate.art.hex(), candidate.node, words)

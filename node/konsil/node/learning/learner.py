@@ -331,6 +331,7 @@ class Learner:
         theirs = live[publisher].degree if publisher in live else degree
         return Candidate(
             art=held.head.art,
+            tensors=bytes.fromhex(held.artifact.payload.tensors),
             node=publisher,
             lag=max(0, self.memory.round - held.since_round),
             metropolis_e9=weights.metropolis_e9(degree, max(theirs, 1)),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from konsil.node.learning.memory import Memory
+    from konsil.node.learning.travelling import Travelled, Travelling
     from konsil.node.learning.worker_messages import Figures, Opened
     from konsil.node.log import Log
     from konsil.node.roster import Roster
@@ -65,6 +66,7 @@ class Press:
         blobs: BlobStore,
         chronicle: Chronicle,
         shelf: Shelf,
+        travelling: Travelling,
         limits: Limits,
         tell: Callable[[], None],
         log: Log,
@@ -78,6 +80,7 @@ class Press:
         self._blobs = blobs
         self._chronicle = chronicle
         self._shelf = shelf
+        self._travelling = travelling
         self._limits = limits
         self._log = log
 
@@ -92,9 +95,12 @@ class Press:
         number: int | None = None,
     ) -> Prepared:
         """Seal `payload` (a digest in the blob store) as our next artifact."""
-        path = self._blobs.path(payload)
+        travels = await self._travelling.prepare(payload, memory.kind, memory.sequence)
+        if travels.art != payload and opened.whole:
+            parents = (payload,)
+        path = self._blobs.path(travels.art)
         size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
-        parents = tuple(parent for parent in parents if parent != payload)
+        parents = tuple(parent for parent in parents if parent != travels.art)
         root = chunks.chunk_root(digests)
         said = memory.direct() if self._opinions else {}
         known = written(
@@ -111,13 +117,7 @@ class Press:
             base=opened.about.hex(),
             architecture=opened.form.hex(),
             parents=tuple(parent.hex() for parent in parents),
-            payload=Payload(
-                digest=payload.hex(),
-                size=size,
-                format="safetensors",
-                chunk_bytes=self._limits.chunk_bytes,
-                chunk_root=root.hex(),
-            ),
+            payload=_payload(travels, size, self._limits.chunk_bytes, root),
             coverage=_coverage(opened),
             privacy=NONE_SPENT,
             charter=self._roster.charter.hex(),
@@ -125,7 +125,7 @@ class Press:
         )
         sealed = envelope.pack(seal(artifact, self._chronicle.key("art")))
         body = ArtifactPublish(
-            art=payload,
+            art=travels.art,
             chunk_root=root,
             kind=memory.kind,
             size=size,
@@ -185,6 +185,18 @@ def chunk_file(path: Path, chunk_bytes: int) -> tuple[int, list[bytes]]:
             return file.tell(), digests
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _payload(travels: Travelled, size: int, chunk_bytes: int, root: bytes) -> Payload:
+    return Payload(
+        digest=travels.art.hex(),
+        size=size,
+        format=travels.format,
+        chunk_bytes=chunk_bytes,
+        chunk_root=root.hex(),
+        decoded=travels.decoded,
+        reference=travels.reference,
+    )
 
 
 def _coverage(opened: Opened) -> Coverage:

@@ -67,6 +67,8 @@ def _held(
         if not journal.blobs.has(named):
             return None
         knowledge = journal.blobs.get(named)
+    if not blobs.has(bytes.fromhex(artifact.payload.tensors)):
+        return None
     return Held(
         head=head_of(artifact, sealed),
         artifact=artifact,

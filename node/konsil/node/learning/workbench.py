@@ -16,15 +16,17 @@ import torch
 from konsil.knowledge import losses, pack, train
 from konsil.knowledge.figures import aurocs
 from konsil.knowledge.judge import Judge
-from konsil.knowledge.screen import screen
 from konsil.knowledge.task import Task, TaskConfig, load_factory
 from konsil.node.learning import fingerprints
 from konsil.node.learning.blending import Blending
+from konsil.node.learning.compacting import Compacting
 from konsil.node.learning.kinds.choice import kind_of
 from konsil.node.learning.plain_torch import write_plain
 from konsil.node.learning.worker_messages import (
     Check,
     Checked,
+    Encode,
+    Encoded,
     Export,
     Exported,
     Figures,
@@ -66,6 +68,7 @@ class Workbench:
         self._evaluation = fingerprints.data_commitment(task.holdout, salt)
         digest = self._store(train.initial_model(task, request.seed))
         self._kind = kind_of(request, task, self._blobs, digest, self._device)
+        self._compacting = Compacting(self._blobs, self._kind)
         self.opened = Opened(
             task=task.name,
             classes=task.classes,
@@ -105,9 +108,13 @@ class Workbench:
         before, model = self._load(request.before), self._load(request.model)
         return Released(payload=self._payload(before, model), figures=self._figures(model))
 
+    def encode(self, request: Encode) -> Encoded:
+        """A payload of ours in fewer bytes."""
+        return self._compacting.encode(request)
+
     def check(self, request: Check) -> Checked:
-        """Whether a spooled payload has its form and finite values."""
-        return Checked(reasons=screen(Path(request.path), request.form))
+        """Whether a spooled payload may be mixed."""
+        return self._compacting.check(request)
 
     def mix(self, request: Mix) -> Mixed:
         """Judge the candidates and mix them into the trained model."""

@@ -26,6 +26,7 @@ from konsil.knowledge.task import where
 from konsil.node.learning.workbench import Workbench
 from konsil.node.learning.worker_messages import (
     Check,
+    Encode,
     Failed,
     Mix,
     Open,
@@ -82,6 +83,8 @@ class Worker:
             return self._bench.train(request)
         if isinstance(request, Release):
             return self._bench.release(request)
+        if isinstance(request, Encode):
+            return self._bench.encode(request)
         if isinstance(request, Check):
             return self._bench.check(request)
         if isinstance(request, Mix):

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from konsil.protocol.artifact import Kind
+from konsil.protocol.encoding import PLAIN, Codec, Format
 from konsil.protocol.fields import Code
 from konsil.trust.score import NEUTRAL_E9
 
@@ -101,11 +102,38 @@ class Released(_Message, frozen=True):
     figures: Figures | None = None
 
 
+class Encode(_Message, frozen=True):
+    """Write `release` in fewer bytes, as a change of `reference` (both plain payloads)."""
+
+    release: bytes
+    reference: bytes | None
+    """None: of what every member begins with."""
+    codec: Codec
+
+
+class Encoded(_Message, frozen=True):
+    """What travels, and the tensors that its readers see; all in the blob store.
+
+    Of the format `safetensors` when this codec cannot say it: then both are the release.
+    """
+
+    payload: bytes
+    tensors: bytes
+    format: Format
+
+
 class Check(_Message, frozen=True):
-    """Has a received payload, spooled at `path`, the form that it must have, and finite values?"""
+    """Has a received payload, spooled at `path`, the form that it must have, and finite values?
+
+    Of any other format than `safetensors` it must be a change of `reference` (as in `Encode`)
+    that leads to `tensors`, which then lie in the blob store.
+    """
 
     path: str
     form: bytes
+    format: Format = PLAIN
+    reference: bytes | None = None
+    tensors: bytes = b""
 
 
 class Checked(_Message, frozen=True):
@@ -118,6 +146,8 @@ class Candidate(_Message, frozen=True):
     """One received artifact that waits to be mixed, with what is known of its publisher."""
 
     art: bytes
+    tensors: bytes
+    """The digest of its tensors as a plain payload; `art` where it travelled as one."""
     node: str
     lag: int
     metropolis_e9: int
@@ -204,5 +234,5 @@ class Failed(_Message, frozen=True):
     """The error's word in `konsil.protocol.errors`: our disk is not the task's fault."""
 
 
-Request = Open | Train | Release | Check | Mix | Export
-Reply = Opened | Trained | Released | Checked | Mixed | Exported | Failed
+Request = Open | Train | Release | Encode | Check | Mix | Export
+Reply = Opened | Trained | Released | Encoded | Checked | Mixed | Exported | Failed

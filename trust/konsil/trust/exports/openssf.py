@@ -12,8 +12,8 @@ import hashlib
 import json
 
 from konsil.protocol import envelope, jcs, p256
-from konsil.protocol.artifact import PAYLOAD_TYPE, STATEMENT_TYPE
 from konsil.protocol.errors import ConfigError
+from konsil.protocol.in_toto import PAYLOAD_TYPE, STATEMENT_TYPE
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"

@@ -46,6 +46,7 @@ outweigh all others whatever its weight."""
 class Answers:
     """See `Kind`. With `weak` the answers are weak labels, and the own model is their student."""
 
+    start = None
     partial = True
     not_mixed = ()
 
@@ -84,7 +85,7 @@ class Answers:
 
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
         """See `Kind`."""
-        sheet = _bounded(load(self._blobs.path(candidate.art)))
+        sheet = _bounded(load(self._blobs.path(candidate.tensors)))
         spoken = speaking([1.0], [candidate.classes], self._task.classes)
         return NamedTensors({POINT: consensus([sheet], spoken, beside[POINT].log())})
 
@@ -103,12 +104,12 @@ class Answers:
         """See `Kind`."""
         trained = load(self._blobs.path(request.trained))
         own = _bounded(self.payload(trained))
-        seen = {(one.art, one.node): one.classes for one in request.candidates}
-        others = parts[1:]
-        sheets = [own, *(_bounded(load(self._blobs.path(part.art))) for part in others)]
+        given = {(one.art, one.node): one for one in request.candidates}
+        others = [given[part.art, part.node] for part in parts[1:]]
+        sheets = [own, *(_bounded(load(self._blobs.path(one.tensors))) for one in others)]
         weights = speaking(
             [part.w_e9 for part in parts],
-            [self._seen, *(seen[part.art, part.node] for part in others)],
+            [self._seen, *(one.classes for one in others)],
             self._task.classes,
         )
         target = consensus(sheets, weights, own)

@@ -32,6 +32,11 @@ class Kind(Protocol):
         """The architecture of a payload: the names, types and shapes of its tensors."""
 
     @property
+    def start(self) -> NamedTensors | None:
+        """The payload that every member can make before any is sent: what a change is of that
+        names nothing else. None where payloads travel only as they are."""
+
+    @property
     def partial(self) -> bool:
         """Whether a payload may be silent about a part of a point."""
 

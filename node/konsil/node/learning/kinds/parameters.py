@@ -28,6 +28,7 @@ class Parameters:
     def __init__(self, blobs: BlobStore, base: Digest, not_mixed: tuple[str, ...]) -> None:
         self.about = base
         self.not_mixed = not_mixed
+        self.start: NamedTensors | None = load(blobs.path(base))
         self._blobs = blobs
         self.form = tensors.architecture(read_table(blobs.path(base)))
 
@@ -42,7 +43,7 @@ class Parameters:
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
         """See `Kind`."""
         del beside  # a payload speaks of every tensor
-        return self.own(load(self._blobs.path(candidate.art)))
+        return self.own(load(self._blobs.path(candidate.tensors)))
 
     def trial(
         self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
@@ -52,8 +53,12 @@ class Parameters:
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`. The replayable kernel writes it."""
-        del request
-        return mixing.mix(self._sources(parts), out, not_mixed=self.not_mixed)
+        return mixing.mix(self._sources(request, parts), out, not_mixed=self.not_mixed)
 
-    def _sources(self, parts: Sequence[Coefficient]) -> list[mixing.Part]:
-        return [mixing.Part(self._blobs.path(part.art), part.w_e9) for part in parts]
+    def _sources(self, request: Mix, parts: Sequence[Coefficient]) -> list[mixing.Part]:
+        """The tensors and weight of each part."""
+        tensors = {(one.art, one.node): one.tensors for one in request.candidates}
+        return [
+            mixing.Part(self._blobs.path(tensors.get((part.art, part.node), part.art)), part.w_e9)
+            for part in parts
+        ]

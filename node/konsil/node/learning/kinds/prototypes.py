@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 class Prototypes:
     """See `Kind`. Raises `ConfigError` for a network without a hidden layer."""
 
+    start = None
     partial = True
     not_mixed = ()
 

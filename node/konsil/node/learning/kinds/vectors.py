@@ -34,7 +34,8 @@ class Vectors(Parameters):
     def __init__(self, blobs: BlobStore, base: Digest, not_mixed: tuple[str, ...]) -> None:
         super().__init__(blobs, base, not_mixed)
         self._base = load(blobs.path(base))
-        nothing = to_bytes(self.payload(self._base))
+        self.start = self.payload(self._base)
+        nothing = to_bytes(self.start)
         self.form = tensors.architecture(tensors.read_table(nothing, len(nothing)))
 
     def payload(self, release: NamedTensors) -> NamedTensors:
@@ -45,7 +46,7 @@ class Vectors(Parameters):
         """See `Kind`. A sum with the base that overflows is as far away as a number can be, so
         that a hostile vector costs its own weight and not the round."""
         del beside  # a vector speaks of every tensor that is mixed
-        model = self._base + self._whole(load(self._blobs.path(candidate.art)))
+        model = self._base + self._whole(load(self._blobs.path(candidate.tensors)))
         return self.own(model.map(nan_to_num))
 
     def _whole(self, vector: NamedTensors) -> NamedTensors:
@@ -54,7 +55,6 @@ class Vectors(Parameters):
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`. The replayable kernel writes it."""
-        del request
-        own, *others = self._sources(parts)
+        own, *others = self._sources(request, parts)
         base = mixing.Part(self._blobs.path(self.about), UNIT_E9 - own.w_e9)
         return mixing.mix((own, base), out, vectors=others, not_mixed=self.not_mixed)
