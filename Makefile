@@ -8,8 +8,8 @@
 PYTHON ?= python3
 TORCH_ARGS ?=
 ARGS ?=
-# Test processes side by side. Most tests wait for daemons and sockets half of their time.
-WORKERS ?= 3
+# Test processes side by side. Many tests wait for daemons and sockets half of their time.
+WORKERS ?= 4
 # A test file stays in one process, where its fixtures are; slow ones begin first (tests/conftest.py).
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Tests start hundreds of processes, and without bytecode each would compile konsil anew.
@@ -38,7 +38,7 @@ test: setup  ## run the tests
 	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 check: setup  ## everything that must be green: format, lint, floors, types, tests, coverage
-	@$(MAKE) --keep-going format lint floors types covered
+	@$(MAKE) --keep-going --jobs=2 format lint floors types covered
 
 format: setup
 	@$(BIN)/ruff format --check $(CODE)

@@ -2,7 +2,8 @@
 
 The first part is `konsil sim bench` in a process of its own. At scale, each population runs in a
 process of its own too, rule mean, 22 rows a node drawn with replacement; rates count training
-and mixing, as a run's own `node_rounds_per_cpu_s` does. The last part is `baselines`.
+and mixing, as a run's own `node_rounds_per_cpu_s` does. The last part is `baselines`. A quick run,
+whose memory nobody reads, starts fewer processes, each of which would load torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 from benchmarks import baselines
 from benchmarks.measure import Row, at_least, at_most
@@ -19,14 +21,16 @@ QUICK_SCALES = ((100, 4), (400, 2))
 ROWS = 22
 ROUNDS, QUICK_ROUNDS = 50, 2
 
+Told = dict[str, float]
+
 
 def run(*, quick: bool = False) -> list[Row]:
     """The rows of the simulator's benchmarks; `quick` is for trying them out."""
     rounds = QUICK_ROUNDS if quick else ROUNDS
     return [
         *_bench(rounds, turns=1 if quick else 15),
-        *_scale(QUICK_SCALES if quick else SCALES),
-        *baselines.run(rounds),
+        *(_scale(QUICK_SCALES, _scale_alone) if quick else _scale(SCALES, _scale_in_process)),
+        *baselines.run(rounds, apart={"processes"} if quick else set(baselines.DRIVERS)),
     ]
 
 
@@ -50,8 +54,8 @@ def _bench(rounds: int, *, turns: int) -> list[Row]:
     ]
 
 
-def _scale(scales: tuple[tuple[int, int], ...]) -> list[Row]:
-    found = {nodes: _told("scale", str(nodes), str(rounds)) for nodes, rounds in scales}
+def _scale(scales: tuple[tuple[int, int], ...], one: Callable[[int, int], Told]) -> list[Row]:
+    found = {nodes: one(nodes, rounds) for nodes, rounds in scales}
     least, most = min(found), max(found)
     cost = found[least]["node_rounds_per_cpu_s"] / found[most]["node_rounds_per_cpu_s"]
     rows = []
@@ -67,25 +71,30 @@ def _scale(scales: tuple[tuple[int, int], ...]) -> list[Row]:
     return [*rows, at_most(f"cost of a node-round, {most} / {least} nodes", [cost], 2)]
 
 
-def _told(*words: str) -> dict[str, float]:
+def _scale_in_process(nodes: int, rounds: int) -> Told:
+    return _told("scale", str(nodes), str(rounds))
+
+
+def _told(*words: str) -> Told:
     """What this module, run as a process with these words, prints."""
     command = [sys.executable, "-m", "benchmarks.simulator", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: Told = json.loads(done.stdout)
     return found
 
 
-def _scale_alone(nodes: int, rounds: int) -> dict[str, object]:
+def _scale_alone(nodes: int, rounds: int) -> Told:
     from pathlib import Path
 
     from konsil.simulations.sim.bench.workload import scenario
     from konsil.simulations.sim.engine import simulate
     from konsil.simulations.sim.result import as_json
 
-    return dict(as_json(simulate(scenario("mean", rounds, nodes=nodes, rows=ROWS), Path())))
+    found: Told = dict(as_json(simulate(scenario("mean", rounds, nodes=nodes, rows=ROWS), Path())))
+    return found
 
 
-def _bench_alone(rounds: int, turns: int) -> dict[str, object]:
+def _bench_alone(rounds: int, turns: int) -> Told:
     from konsil.simulations.sim.bench.ledgered import ledgered_rate
     from konsil.simulations.sim.bench.measuring import measure
 

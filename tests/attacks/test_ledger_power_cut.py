@@ -19,11 +19,13 @@ from konsil.node.store.journal import Journal
 from konsil.protocol.identity import KeySet
 from konsil.protocol.learning_bodies import ModelBase
 
+pytestmark = pytest.mark.slow
+
 KEYS = KeySet.generate(random.Random(30).randbytes)
 SALTS = random.Random(31).randbytes
 CLOCK = Clock()
 BODY = ModelBase(model=bytes(32), source="seed", licence="", note="")
-SAMPLE = 12
+SAMPLE = 6
 
 
 def start(home):

@@ -34,6 +34,8 @@ from multiaddr import Multiaddr
 from konsil.node.transports.libp2p_transport import Libp2pTransport
 from konsil.node.transports.transport import SESSION_PROTOCOL, ByteStream, PeerUp, Refused
 
+pytestmark = pytest.mark.slow
+
 TOPIC = "/konsil/test"
 MESHSUB = "/meshsub/1.1.0"
 MULTISTREAM = b"\x13/multistream/1.0.0\n"

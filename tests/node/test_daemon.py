@@ -15,6 +15,8 @@ from scripted import ScriptedTrainer
 from konsil.node import daemon as daemon_module
 from konsil.protocol.learning_bodies import ArtifactReceive, TrustUpdate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch):

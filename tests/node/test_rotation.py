@@ -22,6 +22,8 @@ from konsil.protocol.learning_bodies import ArtifactIntegrate, ArtifactReceive, 
 from konsil.protocol.node_bodies import KeyRevoke, KeyRotate
 from konsil.trust.audit import verify_homes
 
+pytestmark = pytest.mark.slow
+
 SECOND = Path(__file__).parents[2] / "tools" / "verify_ledger.py"
 
 

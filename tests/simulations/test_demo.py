@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import konsil
 from processes import processes_of, wait_until
 
 from konsil.node.paths import Home
@@ -131,9 +132,9 @@ def test_a_task_that_raises_fails_the_demo_and_is_named(tmp_path):
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_starts_nothing(arguments, code, words, tmp_path):
-    done = run(demo(tmp_path / "run", *arguments))
-    assert done.returncode == code
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stdout == ""
+    done = konsil("demo", "--out", tmp_path / "run", "--seed", "100", *arguments)
+    assert done.code == code
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert done.out == ""
     assert not (tmp_path / "run").exists()

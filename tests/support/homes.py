@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from commands import konsil
+
 from konsil.node.init import create_home, node_toml
 from konsil.node.paths import Home
 from konsil.protocol.entries import Body, Entry
@@ -228,12 +230,8 @@ class Fleet:
 
 def audit(*homes: Path) -> tuple[int, str]:
     """`konsil audit verify --replay`: exit code and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "konsil.node.cli.app", "audit", "verify", "--replay",
-         *map(str, homes)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    done = konsil("audit", "verify", "--replay", *homes)
+    return done.code, done.out + done.err
 
 
 def entries_of(home: Path) -> list[Entry]:

@@ -19,6 +19,8 @@ from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.task import Rows, Scheduled, Task
 from konsil.protocol.errors import ConfigError, TaskError
 
+pytestmark = pytest.mark.slow
+
 AUGMENTED = Augmentation(flip=True, turn=True, gain=0.1)
 
 

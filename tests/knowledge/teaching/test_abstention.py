@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -18,6 +18,8 @@ from konsil.knowledge.task import Rows, Task
 from konsil.knowledge.teaching import answers, question
 from konsil.knowledge.teaching.consensus import consensus, speaking
 from konsil.knowledge.teaching.distil import Distillation, distil
+
+pytestmark = pytest.mark.slow
 
 COHORT = digits()
 GREY = (COHORT.inputs / 16).astype(np.float32)
@@ -85,6 +87,7 @@ def receiver() -> tuple[Task, NamedTensors]:
     return one, begun(one, "r")
 
 
+@cache
 def peers_without(label: int):
     """The sheets of two larger hospitals that have no row of a class, and what they cover."""
     lacking = [task(SITES[k + 1], hidden, label) for k, hidden in enumerate(TEACHERS)]

@@ -21,6 +21,8 @@ from konsil.protocol.errors import EncodingRefused, VerificationError
 from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive
 from konsil.trust.audit import verify_home
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch):

@@ -24,6 +24,8 @@ from konsil.protocol.mirror import Leaf
 from konsil.protocol.node_bodies import NodeBoot, PeerSize, PeerSuspect, Span
 from konsil.trust.audit import verify_home, verify_homes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch):

@@ -37,6 +37,8 @@ from konsil.trust import integrate
 from konsil.trust.evidence import EvidenceRecord, disagreements
 from konsil.trust.fixed import UNIT_E9
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("no", "yes")
 TAUGHT = ("logits", "weak_labels")
 

@@ -7,6 +7,8 @@ from konsil.node.init import create_home
 from konsil.node.learning.rehearsal import rehearse
 from konsil.protocol.errors import ConfigError, KonsilError
 
+pytestmark = pytest.mark.slow
+
 TASK = """
 def build(config):
     raise OSError(f"no table at {config.options['table']}")

@@ -27,6 +27,8 @@ from konsil.node.learning.worker_messages import (
 )
 from konsil.protocol.errors import LocalProtocolError
 
+pytestmark = pytest.mark.slow
+
 TASK = """
 import sys, time
 import torch
@@ -36,6 +38,8 @@ from konsil.knowledge.task import Rows, Task
 def build(config):
     print("a task may print", flush=True)
     assert sys.stdin.read() == "", "and read nothing"
+    assert torch.get_deterministic_debug_mode() == 1, "a worker warns of what may differ"
+    assert "torch._inductor" not in sys.modules, "a worker loads no compiler"
     draw = torch.Generator().manual_seed(3)
     inputs = torch.randn(60, 4, generator=draw)
     targets = (inputs[:, 0] > 0).long()

@@ -33,6 +33,8 @@ from konsil.protocol.learning_bodies import (
 from konsil.protocol.limits import DEFAULT_LIMITS
 from konsil.trust.audit import verify_home
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch):

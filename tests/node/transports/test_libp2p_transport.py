@@ -23,6 +23,8 @@ from konsil.node.transports.transport import (
 )
 from konsil.protocol.errors import ConfigError, UnreachableError
 
+pytestmark = pytest.mark.slow
+
 ANY_PORT = ("/ip4/127.0.0.1/tcp/0",)
 TOPIC = "/konsil/test"
 

@@ -15,6 +15,8 @@ from konsil.simulations.sim.bench.workload import HOLDOUT, accuracy, workload
 from konsil.simulations.sim.cli import app
 from konsil.simulations.sim.engine import Run, threads
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 3
 
 
@@ -48,7 +50,7 @@ def test_all_train_on_equally_many_rows_and_nobody_judges_by_what_is_trained_on(
 
 
 def test_the_data_have_every_figure_and_the_accuracies_agree():
-    data = measure(2, turns=1)
+    data = measure(2, turns=1, nodes=16)
     rates = [data[name] for name in ("ceiling", "mean", "evidence", "ledgered")]
     assert min(rates) > 0
     assert data["ratio_mean"] == pytest.approx(data["mean"] / data["ceiling"])
