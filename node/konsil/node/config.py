@@ -153,7 +153,7 @@ def parse_config(raw: bytes, path: Path) -> NodeConfig:
     _check_edges(config, path)
     if config.artifacts.codec != "plain" and config.artifacts.kind not in CHANGES:
         raise ConfigError(
-            f"{path}: `{config.artifacts.kind}` travel in few bytes as they are - at `$.artifacts.codec`",
+            f"{path}: `{config.artifacts.kind}` are few bytes as they are - at `$.artifacts.codec`",
             hint='leave codec out, or write codec = "plain"',
         )
     if ":" not in config.task.factory:
