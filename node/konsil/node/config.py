@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from konsil.node.learning.partners import Gossip
 from konsil.protocol.errors import ConfigError
 from konsil.protocol.identity import peer_id
 from konsil.protocol.members import Charter0, Member
@@ -57,6 +58,8 @@ class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """What is handed out and taken in; the same at all members that learn from each other."""
 
     kind: Literal["parameters", "data_vector", "logits", "weak_labels"] = "parameters"
+    gossip: Gossip = "neighbours"
+    """Whom a round hears: see `konsil.node.learning.partners`."""
 
 
 class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -67,7 +70,10 @@ class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Own rounds to learn; 0 goes on without an end."""
     patience_s: _Seconds = 60.0
-    """How long a round waits for live neighbours that have delivered nothing new."""
+    """How long a round waits at most for live neighbours that have delivered nothing new."""
+    late_after_s: _Seconds = 0.5
+    """How long at least, and a quarter of its own training longer, a round that has heard half
+    of its neighbours waits for the others: see `konsil.node.learning.arrivals`."""
     timeout_s: _Positive = 3_600.0
     """A task that gives no answer for this long is killed."""
     start_wait_s: _Seconds = 20.0
