@@ -65,7 +65,9 @@ def homes(tmp_path_factory):
         else:
             (home / "patients.csv").write_bytes(table)
             edit(home / "node.toml", "[task.options]\n", "[task.options]\n" + TABLE)
-        edit(home / "node.toml", "rounds = 50\n", f"rounds = {ROUNDS}\npatience_s = 30\n")
+        # Nobody is late: a toy round takes milliseconds, and a busy machine takes seconds.
+        pace = f"rounds = {ROUNDS}\npatience_s = 30\nlate_after_s = 30\n"
+        edit(home / "node.toml", "rounds = 50\n", pace)
     for home in homes.values():
         for other in homes.values():
             if other != home:

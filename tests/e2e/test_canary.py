@@ -135,7 +135,9 @@ class Watched:
         for name in self.members:
             home = Home(self.root / name)
             text = home.config.read_text().split("[[members]]")[0]
-            text = text.replace("rounds = 50", f"rounds = {rounds}\npatience_s = 12.0")
+            text = text.replace(
+                "rounds = 50", f"rounds = {rounds}\npatience_s = 12.0\nlate_after_s = 12.0"
+            )
             own = list(self.members.values())
             if fabric:
                 own = [msgspec.structs.replace(m, addresses=(f"/memory/{m.peer}",)) for m in own]

@@ -13,7 +13,11 @@ from network import Network
 from scripted import ScriptedTrainer
 
 from konsil.node import daemon as daemon_module
+from konsil.node.learning.partners import partners
+from konsil.protocol import records
 from konsil.protocol.learning_bodies import ArtifactReceive, TrustUpdate
+from konsil.trust.audit import verify_home
+from konsil.trust.evidence import EvidenceRecord
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +89,50 @@ async def test_who_was_away_catches_up_from_heads(tmp_path, nursery):
     await net.until(lambda: net.idle("a", "b"))
     await net.start("c")
     await net.until(lambda: net.idle("c"))
-    assert set(net.sources("c")) == {"a", "b"}
+    # They have stopped, so they stand where their heads are in each of its rounds.
+    assert net.sources("c") == {"a": 3, "b": 3}
+    await net.kill("c")
+    assert verify_home(tmp_path / "c").findings == ()
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_first_round_begins_while_a_neighbour_opens_its_task(
+    tmp_path, nursery, monkeypatch
+):
+    opening, may_open = ScriptedTrainer.open, trio.Event()
+
+    async def slow(trainer):
+        if trainer.name == "b":
+            await may_open.wait()
+        return await opening(trainer)
+
+    monkeypatch.setattr(ScriptedTrainer, "open", slow)
+    net = Network(tmp_path, nursery, "ab", rounds=1, start_wait_s=60.0)
+    await net.start()
+    me, b = net.daemons["a"].learner, net.members["b"].node
+    await net.until(lambda: me.phase == "connecting" and me.awaited == {b})
+    may_open.set()
+    await net.until(net.idle)
+    assert net.sources("a") == {"b": 1}
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("gossip", ["epidemic", "pairs"])
+async def test_every_round_hears_those_that_were_drawn_for_it(tmp_path, nursery, gossip):
+    net = Network(tmp_path, nursery, "abcde", rounds=4, gossip=gossip)
+    await net.start()
+    await net.until(net.idle)
+    nodes, seen = {member.node for member in net.members.values()}, 0
+    for name, member in net.members.items():
+        blobs = net.daemons[name]._journal.blobs
+        for body in net.bodies(name, TrustUpdate):
+            record = records.unpack(blobs.get(body.evidence), EvidenceRecord)
+            assert record.node in partners(gossip, member.node, record.round, nodes)
+            assert record.metropolis_e9 == {"epidemic": 10**9 // 4, "pairs": 10**9 // 2}[gossip]
+            seen += 1
+    assert seen >= {"epidemic": 30, "pairs": 15}[gossip]
+    await net.kill("a")
+    assert verify_home(tmp_path / "a").findings == ()
     nursery.cancel_scope.cancel()
 
 

@@ -83,7 +83,8 @@ def make_homes(
             options=options,
         )  # fmt: skip
     training = {
-        "rounds": rounds, "patience_s": patience_s, "start_wait_s": 30.0, "device": "cpu",
+        "rounds": rounds, "patience_s": patience_s, "late_after_s": patience_s,
+        "start_wait_s": 30.0, "device": "cpu",
     }  # fmt: skip
     for name, member in members.items():
         text = node_toml(

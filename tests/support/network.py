@@ -29,7 +29,8 @@ class Network:
     def __init__(
         self, root, nursery, names, *, edges=None, options=None, rounds=5, outbound=(),
         factory="x:y", factories=None, seed=0, patience_s=2.0, start_wait_s=5.0, vouch_wait_s=0.5,
-        kind="parameters", kinds=None, opinions=False, codecs=None,
+        kind="parameters", kinds=None, opinions=False, codecs=None, gossip="neighbours",
+        late_after_s=None,
     ):  # fmt: skip
         self.fabric = MemoryFabric()
         self.root, self.nursery, self.rounds = root, nursery, rounds
@@ -52,12 +53,14 @@ class Network:
                 training={
                     "rounds": rounds, "patience_s": patience_s, "start_wait_s": start_wait_s,
                     "seed": seed,
+                    # A toy round takes milliseconds: on a busy machine everybody would be late.
+                    "late_after_s": patience_s if late_after_s is None else late_after_s,
                 },
             )  # fmt: skip
             # A node that starts alone in a test does not wait for anybody to vouch for it.
             text += f"\n[ledger]\nvouch_wait_s = {vouch_wait_s}\n"
             text += f'\n[artifacts]\nkind = "{(kinds or {}).get(name, kind)}"\n'
-            text += f'codec = "{(codecs or {}).get(name, "plain")}"\n'
+            text += f'codec = "{(codecs or {}).get(name, "plain")}"\ngossip = "{gossip}"\n'
             text += f"\n[trust]\nopinions = {str(opinions).lower()}\n"
             Home(root / name).config.write_text(text)
         self.members = members

@@ -175,11 +175,11 @@ class Answers:
         if not linked:
             why = "nobody is linked" + ("; no further round begins" if training.rounds else "")
             return _wait(away, learner.since, why, LOOK_AT)
-        if learner.phase == "connecting":
-            why = f"the first round waits {training.start_wait_s:g} s for all neighbours"
-            return _wait(away, learner.since, why, LOOK_AT)
         members = (self._roster.node(node) for node in learner.awaited)
         names = {member.name for member in members if member is not None}
+        if learner.phase == "connecting":
+            why = f"the first round waits {training.start_wait_s:g} s for all neighbours"
+            return _wait(away | names, learner.since, why, LOOK_AT)
         why = f"their next artifacts, for {training.patience_s:g} s at most"
         return _wait(names, learner.since, why, "") if names else None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from konsil.node.learning.partners import Gossip
 from konsil.protocol.artifact import Kind
 from konsil.protocol.encoding import CHANGES, Codec
 from konsil.protocol.errors import ConfigError
@@ -61,6 +62,8 @@ class ArtifactsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     kind: Kind = "parameters"
     codec: Codec = "plain"
     """How what is handed out travels; each node chooses for itself."""
+    gossip: Gossip = "neighbours"
+    """Whom a round hears: see `konsil.node.learning.partners`."""
 
 
 class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,7 +74,10 @@ class TrainingSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     rounds: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Own rounds to learn; 0 goes on without an end."""
     patience_s: _Seconds = 60.0
-    """How long a round waits for live neighbours that have delivered nothing new."""
+    """How long a round waits at most for live neighbours that have delivered nothing new."""
+    late_after_s: _Seconds = 0.5
+    """How long at least, and a quarter of its own training longer, a round that has heard half
+    of its neighbours waits for the others: see `konsil.node.learning.arrivals`."""
     timeout_s: _Positive = 3_600.0
     """A task that gives no answer for this long is killed."""
     start_wait_s: _Seconds = 20.0

@@ -47,7 +47,7 @@ from konsil.node.exchange.visits import Visits
 from konsil.node.exchange.vouching import SPANS, Vouched, Vouching
 from konsil.node.exchange.watch import Watch
 from konsil.node.keys import settle
-from konsil.node.learning.learner import Learner, Neighbour
+from konsil.node.learning.learner import Learner
 from konsil.node.learning.memory import recall
 from konsil.node.learning.press import Press
 from konsil.node.learning.restore import restore_shelf
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from konsil.node.config import NodeConfig
+    from konsil.node.learning.neighbour import Neighbour
     from konsil.node.log import Log
     from konsil.node.paths import Home
     from konsil.node.store.journal import Journal
@@ -295,7 +296,7 @@ class Daemon:
         live = self.links.live()
         return Have(
             heads=tuple(head for head in self.shelf.heads() if self._released(head)),
-            degree=len(live),
+            degree=self.learner.degree(len(live)),
             neighbours=tuple(sorted(live)),
             learning=self.learner.learning,
         )
@@ -307,6 +308,7 @@ class Daemon:
         self.links.tell()
         self._herald.announce()
         self.cosigning.stir()
+        self.pulls.stir()  # another round hears others
 
     async def _expose(self, node: str, evidence: bytes) -> None:
         await self._exposure.expose(node, evidence)
@@ -330,12 +332,12 @@ class Daemon:
         return self._journal.open_checkpoint(note).size <= self.cosigning.vouched
 
     def _wanted(self, head: Head) -> bool:
-        """Take what neighbours hand out of a kind that is taken in here, unless an operator or a
-        proof put them aside."""
+        """Take what those that the round hears hand out of a kind that is taken in here, unless
+        an operator or a proof put them aside."""
         memory = self.learner.memory
         aside = memory.standing(head.publisher).operator == "quarantined"
         taken = head.kind in integrate.alike(memory.kind)
-        return taken and head.publisher in self.links.live() and not aside
+        return taken and head.publisher in self.learner.heard and not aside
 
     async def _admit(self, head: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
         opened, publisher = self.learner.opened, self.roster.node(head.publisher)
@@ -363,7 +365,8 @@ class Daemon:
 
     def _on_links(self) -> None:
         """Links came, went, or told something: waiting rounds and pulls look again."""
-        if len(self.links.live()) >= self._neighbour_count:
+        settled = [one for one in self._neighbours().values() if one.settled]
+        if len(settled) >= self._neighbour_count:
             self._linked.set()
         self.learner.arrivals.stir()
         self.pulls.stir()

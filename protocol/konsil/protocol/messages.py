@@ -89,7 +89,8 @@ class Hello(_Record, frozen=True, kw_only=True, tag="hello"):
 class Have(_Record, frozen=True, kw_only=True, tag="have"):
     """The newest artifact of each publisher and kind that the sender can serve.
 
-    `neighbours` are the node ids it is connected to, `degree` the number it mixes with.
+    `neighbours` are the node ids it is connected to, `degree` the number it mixes with; 0 while
+    its task is not open yet.
     `learning` is false when it will publish nothing more: nobody need wait for it.
     """
 

@@ -88,7 +88,7 @@ class Intake:
             proof=admitted.proof,
             path=stored,
             knowledge=admitted.knowledge,
-            since_round=self._memory.round,
+            since_round=self._memory.current,
         )
         self._memory.received(held.head.art, held.head.publisher, index, held.head.env)
         self._shelf.add(held)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from konsil.node.learning.learner import Neighbour
+from konsil.node.learning.neighbour import Neighbour
 from konsil.node.transports.transport import (
     SESSION_PROTOCOL,
     ByteStream,
@@ -150,7 +150,12 @@ class Links:
     def neighbours(self) -> dict[str, Neighbour]:
         """The live neighbours and what they said of themselves, by node id."""
         return {
-            node: Neighbour(node=node, degree=link.have.degree, learning=link.have.learning)
+            node: Neighbour(
+                node=node,
+                degree=link.have.degree,
+                learning=link.have.learning,
+                told=max((h.sequence for h in link.have.heads if h.publisher == node), default=0),
+            )
             for node, link in self._live.items()
             if link.have is not None
         }

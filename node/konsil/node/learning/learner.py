@@ -1,11 +1,10 @@
 """A node's own rounds: train, publish, wait for neighbours, mix what is new.
 
-There is no network-wide round. A round ends its wait when every live neighbour has delivered
-something new, or when patience ends; a node without any live neighbour waits for one. A
-neighbour that was silent for a round is not waited for again until it delivers. Where rounds are
-counted, none begins while nobody is linked: whoever starts before all others, or is cut off,
-would use them up alone. A task that
-fails costs the round; three failures in a row stop the learning, never the node.
+There is no network-wide round. Whom a round hears, `partners` says; for whom it waits, and how
+long, `arrivals`; what it mixes, `offers`. A node without any live neighbour waits for one. Where
+rounds are counted, none begins while nobody is linked: whoever starts before all others, or is
+cut off, would use them up alone. A task that fails costs the round; three failures in a row stop
+the learning, never the node.
 
 Order that a crash cannot break: blobs are durable before the entry that names them, and the
 entry before anything is announced. So the ledger alone says where to go on (`memory`).
@@ -16,11 +15,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
+from konsil.node.learning.arrivals import ANYBODY, Arrivals
+from konsil.node.learning.offers import candidate, offers
+from konsil.node.learning.partners import degree, partners
 from konsil.node.learning.worker_messages import (
-    Candidate,
     Mix,
     Mixed,
     Opened,
@@ -39,14 +39,15 @@ from konsil.protocol.learning_bodies import (
     Part,
     TrustUpdate,
 )
-from konsil.trust import integrate, score, weights
+from konsil.trust import integrate
 from konsil.trust.fixed import to_e9
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from konsil.node.config import NodeConfig
     from konsil.node.learning.memory import Memory
+    from konsil.node.learning.neighbour import Neighbour
     from konsil.node.learning.press import Prepared, Press
     from konsil.node.learning.shelf import Held, Shelf
     from konsil.node.learning.trainer import Trainer
@@ -56,52 +57,16 @@ if TYPE_CHECKING:
 
 FAILURES = 3
 RETRY_S = 1.0
-ANYBODY = ""
+PATIENCE_SHARE = 0.25
+"""The part of its own training in a round for which a node bears with one that is late."""
+CARRYING_TIMES = 3.0
+"""The same, as a multiple of what a round takes beside training and waiting: a busy machine or a
+slow disk delays an artifact on its way several times, where it is made and where it is taken."""
 LOOK_AT = (
     "are the other nodes running, is the member list the same everywhere, are the addresses in it"
     " right, and does a firewall let them through?"
 )
 """What to check when nobody is linked."""
-
-
-class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
-    """A live neighbour as the learner sees it."""
-
-    node: str
-    degree: int
-    learning: bool
-    """False when it told that it will publish nothing more."""
-
-
-class Arrivals:
-    """Who delivered something new (or something refused) since the last mix."""
-
-    def __init__(self, delivered: Iterable[str] = ()) -> None:
-        self.delivered = set(delivered)
-        self.silent: set[str] = set()
-        self._news = trio.Event()
-
-    def note(self, node: str) -> None:
-        """A neighbour delivered."""
-        self.delivered.add(node)
-        self.silent.discard(node)
-        self.stir()
-
-    def stir(self) -> None:
-        """Something changed that a waiting round must look at."""
-        self._news.set()
-        self._news = trio.Event()
-
-    async def wait(self, missing: Callable[[], set[str]], patience_s: float) -> None:
-        """Return when nobody is missing or patience ends; those missing then count as silent."""
-        with trio.move_on_after(patience_s):
-            while missing():
-                await self._news.wait()
-        self.silent |= missing() - {ANYBODY}
-
-    def reset(self) -> None:
-        """A mix begins: what was delivered is taken."""
-        self.delivered.clear()
 
 
 class Learner:
@@ -130,12 +95,13 @@ class Learner:
         """Held from a look at a peer's standing until ledger and memory have what followed."""
         self._config = config
         self._me = config.me().node
-        # What came before a restart and was not mixed yet has been delivered all the same.
-        waiting = shelf.fresh(integrate.alike(memory.kind), without=self._me)
-        self.arrivals = Arrivals(held.head.publisher for held in waiting)
+        self._gossip = config.artifacts.gossip
+        self._trained_s = self._issued_s = self._mixed_s = 0.0
+        """How long the last training, handing out its result, and mixing took."""
         self._trainer = trainer
         self._chronicle = chronicle
         self._shelf = shelf
+        self.arrivals = Arrivals(self._unmixed())
         self._press = press
         self._neighbours = neighbours
         self._log = log
@@ -149,8 +115,20 @@ class Learner:
 
     @property
     def awaited(self) -> set[str]:
-        """The nodes whose next artifact the round is waiting for; nobody in any other phase."""
-        return self._missing() - {ANYBODY} if self.phase == "waiting" else set()
+        """The nodes whose next artifact the round is waiting for, or whose task the first one."""
+        if self.phase == "connecting":
+            return {node for node, one in self._neighbours().items() if not one.settled}
+        missing = self.arrivals.missing(self._company()) if self.phase == "waiting" else ()
+        return set(missing) - {ANYBODY}
+
+    @property
+    def heard(self) -> frozenset[str]:
+        """Whose artifacts the present round takes in; after its mix, the next one."""
+        return partners(self._gossip, self._me, self.memory.current, self._neighbours())
+
+    def degree(self, linked: int) -> int:
+        """With how many of those `linked` a round of ours mixes; 0 while the task is not open."""
+        return degree(self._gossip, linked) if self.ready.is_set() else 0
 
     async def run(self, linked: trio.Event, *, solitary: bool = False) -> None:
         """Open the task, wait for `linked` (or patience), then run all rounds.
@@ -165,18 +143,21 @@ class Learner:
         rounds = self._config.training.rounds
         while rounds == 0 or self.memory.round < rounds or self.memory.pending:
             if rounds and not solitary and not self.memory.pending:
-                await self._company()
+                await self._anybody()
             if not await self._persist(self._round):
                 return
             await trio.sleep(self._config.training.pause_s)
         self._enter("idle")
 
-    async def _company(self) -> None:
+    async def _anybody(self) -> None:
         """Wait until somebody is linked, however long that takes."""
         if not self._neighbours():
             self._enter("connecting")
             self._log.warning("learner.alone", round=self.memory.round, hint=LOOK_AT)
-            await self.arrivals.wait(lambda: set() if self._neighbours() else {ANYBODY}, math.inf)
+            somebody = self._neighbours
+            await self.arrivals.wait(
+                lambda: () if somebody() else {ANYBODY}, patience_s=math.inf, grace_s=math.inf
+            )
 
     async def publish_now(self) -> Held:
         """Publish the current model again, on an operator's word."""
@@ -237,19 +218,41 @@ class Learner:
         if not self.memory.pending:
             await self._train()
         self._enter("waiting")
-        await self.arrivals.wait(self._missing, self._config.training.patience_s)
+        self.arrivals.delivered |= self._unmixed()
+        await self.arrivals.wait(self._company, self._config.training.patience_s, self._grace_s())
         self._enter("mixing")
-        self.arrivals.reset()
+        self.arrivals.take(self.heard)
         async with self.judging:
             await self._mix()
+        self._mixed_s = trio.current_time() - self.since
 
-    def _missing(self) -> set[str]:
+    def _grace_s(self) -> float:
+        """How long the round bears with a few that are late."""
+        carrying_s = CARRYING_TIMES * (self._issued_s + self._mixed_s)
+        enough_s = max(self._config.training.late_after_s, carrying_s)
+        return enough_s + PATIENCE_SHARE * self._trained_s
+
+    def _unmixed(self) -> set[str]:
+        """Of whom something is here that came before a restart, or while they were not heard."""
+        waiting = self._shelf.fresh(integrate.alike(self.memory.kind), without=self._me)
+        return {held.head.publisher for held in waiting}
+
+    def _company(self) -> set[str]:
+        """Who may be waited for: those that this round hears, as long as they have more to say."""
         live = self._neighbours()
         if not live and len(self._config.members) > 1:
             # Alone for the moment: the overlay is healing, and somebody will be linked soon.
             return {ANYBODY}
-        waited = {n.node for n in live.values() if n.learning}
-        return waited - self.arrivals.delivered - self.arrivals.silent
+        found = set()
+        for node in self.heard:
+            held = self._shelf.latest(node, integrate.alike(self.memory.kind))
+            under_way = live[node].told > (0 if held is None else held.head.sequence)
+            # In pairs its newest will do, however old; who has stopped may be heard for the last
+            # time, and a newcomer hears it for the first.
+            enough = held is not None and self._gossip == "pairs"
+            if not enough and (live[node].at_work or under_way):
+                found.add(node)
+        return found
 
     async def _train(self) -> None:
         opened, memory = self.opened, self.memory
@@ -260,6 +263,8 @@ class Learner:
         self._log.info("train.begin", round=number)
         trained = await self._trainer.ask(Train(model=before, round=number), Trained)
         self._log.info("train.end", round=number, loss=trained.loss)
+        ended = trio.current_time()
+        self._trained_s = ended - self.since
         source = before if trained.release == trained.out else trained.out
         async with self.publishing:
             entry = await self._press.prepare(
@@ -267,6 +272,7 @@ class Learner:
                 number=number,
             )  # fmt: skip
             await self._issue(entry, _training(opened, before, trained.out, number))
+        self._issued_s = trio.current_time() - ended
 
     async def _issue(self, entry: Prepared, train: ModelTrain | None = None) -> Held:
         """Log an artifact, behind the training that made it if that is new, and show it.
@@ -288,15 +294,15 @@ class Learner:
     async def _mix(self) -> None:
         memory = self.memory
         assert memory.pending is not None
-        fresh = self._shelf.fresh(integrate.alike(memory.kind), without=self._me)
         live = self._neighbours()
+        taken = offers(self._gossip, self._shelf, memory, self._me, self.heard, live)
         # Artifacts of neighbours that left since count too, so that all weights fit into one.
-        degree = max(len(live), len(fresh), 1)
-        rates = await self._base_rates({held.head.publisher for held in fresh})
+        mixed_with = max(self.degree(len(live)), len(taken), 1)
+        rates = await self._base_rates({offer.held.head.publisher for offer in taken})
         candidates = tuple(
-            self._candidate(held, live, degree, rates.get(held.head.publisher))
-            for held in fresh
-            if memory.standing(held.head.publisher).operator != "quarantined"
+            candidate(offer, memory, live, mixed_with, rates.get(offer.held.head.publisher))
+            for offer in taken
+            if memory.standing(offer.held.head.publisher).operator != "quarantined"
         )
         if not candidates:
             memory.settle()
@@ -311,7 +317,7 @@ class Learner:
         )
         mixed = await self._trainer.ask(question, Mixed)
         await self._record(mixed)
-        self._shelf.mark_mixed([held.head.env for held in fresh])
+        self._shelf.mark_mixed([offer.held.head.env for offer in taken])
         memory.mixed(mixed)
         self.metrics = dict(mixed.after)
         self._log.info("mix.end", round=memory.round, reason=mixed.reason, metrics=self.metrics)
@@ -322,26 +328,6 @@ class Learner:
             return {}
         speakers = self.memory.speakers()
         return await trio.to_thread.run_sync(self.memory.base_rates_e9, nodes, speakers)
-
-    def _candidate(
-        self, held: Held, live: Mapping[str, Neighbour], degree: int, base_rate_e9: int | None
-    ) -> Candidate:
-        publisher = held.head.publisher
-        standing = self.memory.standing(publisher)
-        theirs = live[publisher].degree if publisher in live else degree
-        return Candidate(
-            art=held.head.art,
-            tensors=bytes.fromhex(held.artifact.payload.tensors),
-            node=publisher,
-            lag=max(0, self.memory.round - held.since_round),
-            metropolis_e9=weights.metropolis_e9(degree, max(theirs, 1)),
-            r_e9=standing.r_e9,
-            s_e9=standing.s_e9,
-            base_rate_e9=score.NEUTRAL_E9 if base_rate_e9 is None else base_rate_e9,
-            pinned_e9=standing.gate_e9,
-            copied=self.memory.copied(held.head.art, publisher),
-            classes=tuple(one.name for one in held.artifact.coverage.classes if one.rows > 0),
-        )
 
     async def _record(self, mixed: Mixed) -> None:
         """Log every judgement and the mix, in one durable group."""

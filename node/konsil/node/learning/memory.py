@@ -121,6 +121,11 @@ class Memory:
         nobody leaves a bad name behind by handing in answers as the other kind of answers."""
         return self.kind if kind in integrate.alike(self.kind) else kind
 
+    @property
+    def current(self) -> int:
+        """The number of the round in progress; between two rounds, that of the next."""
+        return self.round if self.pending is not None else self.round + 1
+
     def standing(self, node: str, kind: str | None = None) -> Standing:
         """What is known of a peer's artifacts of one kind, by default of the one exchanged; a
         newcomer's standing is neutral.

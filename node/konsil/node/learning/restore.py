@@ -13,7 +13,12 @@ from konsil.node.learning.shelf import Held, Shelf
 from konsil.protocol import envelope
 from konsil.protocol.artifact import read_statement
 from konsil.protocol.errors import RemoteError
-from konsil.protocol.learning_bodies import ArtifactPublish, ArtifactReceive, ModelTrain
+from konsil.protocol.learning_bodies import (
+    ArtifactPublish,
+    ArtifactReceive,
+    ModelTrain,
+    TrustUpdate,
+)
 
 if TYPE_CHECKING:
     from konsil.node.learning.memory import Memory
@@ -27,10 +32,12 @@ def restore_shelf(
     journal: Journal, blobs: BlobStore, memory: Memory, me: str, limits: Limits
 ) -> Shelf:
     """The shelf that the ledger tells; what was judged before is marked as mixed."""
-    shelf, number = Shelf(), 0
+    shelf, number, trained = Shelf(), 1, 0
     for entry in journal.entries():
         if isinstance(entry.b, ModelTrain):
-            number = entry.b.round
+            number = trained = entry.b.round
+        elif isinstance(entry.b, TrustUpdate) and entry.b.art is not None:
+            number = trained + 1  # a mix ends its round
         held = _held(entry, number, journal, blobs, limits)
         if held is not None:
             shelf.add(held)

@@ -80,6 +80,11 @@ class Shelf:
         env = self._newest.get((publisher, kind))
         return None if env is None else self._held[env]
 
+    def latest(self, publisher: str, kinds: Collection[str]) -> Held | None:
+        """The newest artifact held of a publisher, whichever of these kinds it is."""
+        held = [one for kind in kinds if (one := self.newest(publisher, kind)) is not None]
+        return max(held, key=lambda one: one.head.sequence, default=None)
+
     def heads(self) -> tuple[Head, ...]:
         """The newest artifact of each publisher and kind: what we can serve."""
         return tuple(self._held[env].head for env in self._newest.values())

@@ -12,13 +12,13 @@ The same topology, nodes and seed give the same graphs, in whatever order they a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from konsil.knowledge.split import random_source
+from konsil.node.learning.partners import degree
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.graph_files import SUFFIXES, links_of_file
 from konsil.simulations.sim.graph_kinds import KINDS, USUAL_DEGREE, checked_degree
@@ -114,7 +114,7 @@ class TimeVarying:
 def _epidemic(topology: Topology, nodes: int, seed: int) -> Graphs:
     fan_in = checked_degree(topology, nodes)
     if fan_in is None:
-        fan_in = math.ceil(math.log2(nodes))
+        fan_in = degree("epidemic", nodes - 1)
     return Epidemic(nodes, fan_in, seed)
 
 

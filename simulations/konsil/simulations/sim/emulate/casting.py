@@ -64,6 +64,8 @@ class Cast(Plan, frozen=True, kw_only=True):
         # Without links there is nobody to wait for.
         patience_s = self.patience_s if self.links else 0.0
         own = {"rounds": rounds, "pause_s": self.pause_s, "patience_s": patience_s}
+        # A simulated round is one for all, so nobody is late in it.
+        own["late_after_s"] = patience_s
         return {**super().training_of(hospital), **own}
 
 
