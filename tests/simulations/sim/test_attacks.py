@@ -37,6 +37,7 @@ def a_view(seed=0, number=6, strength=None, edges=RING, **changes) -> View:
         "hostile": HOSTILE,
         "strength": strength,
         "generator": torch.Generator().manual_seed(seed),
+        "classes": 3,
     }
     return View(**(fields | changes))
 
@@ -71,6 +72,8 @@ def test_names_are_known_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
+        *(f"{form}_{lie}{noise}" for form in ("logits", "labels") for lie in ("flip", "lma", "cpa")
+          for noise in ("", "+noise")),
         "sign_flip", "ipm", "opt_ipm", "alie", "min_max", "min_sum", "mimic", "dissensus",
         "creep", "label_flip", "label_flip_boosted", "backdoor", "free_rider", "on_off",
         "noisy_copy", "sybil",

@@ -36,6 +36,7 @@ from konsil.simulations.sim.engine import simulate
 from konsil.simulations.sim.faults import FaultPlan, halves
 from konsil.simulations.sim.links import Links
 from konsil.simulations.sim.result import Result
+from konsil.simulations.sim.scenario import KINDS
 from konsil.simulations.sim.scenario_reading import read_scenario, scenario_of
 from konsil.simulations.sim.setting import name_of, setting_of
 from konsil.simulations.sim.site import build as honest
@@ -72,11 +73,12 @@ def a_view(strength=None, number=7, shift=0.0, liars=(1, 3)):
     others = torch.arange(6) != liars[-1]
     before[others] += shift
     trained = before + step
-    trained[others] += shift
+    trained[others, ::2] += shift
     edges = [(a, b) for a in range(6) for b in range(a)]
     return View(
         number=number, rounds=40, before=before, trained=trained, links=Links.between(6, edges),
         hostile=np.array(liars), strength=strength, generator=torch.Generator().manual_seed(1),
+        classes=2,
     )  # fmt: skip
 
 
@@ -161,6 +163,21 @@ def test_graphs_and_rows_that_change_are_refused():
     ):
         with pytest.raises(ConfigError, match=said):
             check(scenario(text=TEXT.replace(old, new)), Lines(), available_mb=None)
+
+
+def test_unlike_networks_are_refused_and_one_hands_out_every_kind(tmp_path):
+    unlike = TEXT.replace('"breast_cancer"', '"breast_cancer"\nmodel = ["mlp:8", "logistic"]')
+    with pytest.raises(ConfigError, match="unlike networks are not emulated"):
+        check(scenario('[artifacts]\nkinds = ["logits"]', unlike), Lines(), available_mb=None)
+    for kind in KINDS:
+        asked = scenario(f'[artifacts]\nkinds = ["{kind}"]')
+        check(asked, Lines(), available_mb=None)
+        setting = setting_of(asked, tmp_path)
+        cast = cast_of(setting, Timetable.of(asked, []), tmp_path, patience_s=5.0)
+        assert cast.kind == kind
+        _, options = cast.task_of(cast.hospitals[0])
+        task = honest(TaskConfig(tmp_path, "any", 3, options))
+        assert (task.question is None) == (setting.question is None)
 
 
 def test_a_cut_needs_namespaces_and_links():

@@ -207,7 +207,7 @@ def test_weights_and_metrics_leave_hostile_nodes_out(tmp_path):
 def test_unlike_models_and_an_absent_gpu_are_refused_in_one_line(tmp_path):
     unlike = {**PLAIN["population"], "model": ["mlp:8", "logistic"]}
     with pytest.raises(ConfigError, match=r"\[population\] model"):
-        simulate(scenario(population=unlike), tmp_path, device="cpu")
+        check(scenario(population=unlike))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no GPU"):
             simulate(scenario(), tmp_path, device="cuda")

@@ -16,6 +16,8 @@ from konsil.simulations.sim.graph_kinds import KINDS
 from konsil.simulations.sim.graphs import CHANGING
 from konsil.simulations.sim.result import faults_missed
 from konsil.simulations.sim.rules import RULES
+from konsil.simulations.sim.scenario import KINDS as ARTIFACTS
+from konsil.simulations.sim.scenario import QUESTIONS
 from konsil.simulations.sim.scenario_checks import METRICS, check
 from konsil.simulations.sim.scenario_reading import keys, read_scenario
 from konsil.simulations.sim.shares import DEALS
@@ -53,8 +55,8 @@ def ran(request):
     return scenario, result, portraits[0]
 
 
-def test_there_are_ten_and_each_says_what_it_asks():
-    assert len(FILES) == 10
+def test_there_are_thirteen_and_each_says_what_it_asks():
+    assert len(FILES) == 13
     for path in FILES:
         asks, more = path.read_text().splitlines()[:2]
         assert asks.startswith("# ")
@@ -103,8 +105,10 @@ def test_the_portrait_is_of_the_same_nodes_and_weights(ran):
 
 def test_the_reference_names_every_key_kind_rule_and_attack():
     page = (CHECKOUT / "docs" / "simulator.md").read_text()
-    said = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]+)`", page))))
-    wanted = {*KINDS, *CHANGING, *RULES, *ATTACKS, *NAMED, *DEALS, *METRICS}
+    said = set(re.findall(r"[a-z_+]+", " ".join(re.findall(r"`([^`\n]+)`", page))))
+    plain = {name.removesuffix("+noise") for name in ATTACKS}
+    assert "`+noise`" in page
+    wanted = {*KINDS, *CHANGING, *RULES, *plain, *NAMED, *DEALS, *METRICS, *ARTIFACTS, *QUESTIONS}
     for names in keys().values():
         wanted |= set(names)
     assert wanted - said == set()

@@ -47,6 +47,8 @@ def test_a_network_of_a_table_is_that_of_the_tabular_task():
         ("cnn", (8, 8)),
         ("cnn", (3, 28, 30)),
         ("cnn", (1, 4, 4)),
+        ("cnn:4-8", (64,)),
+        ("cnn:4-8", (3, 28, 30)),
     ],
 )
 def test_a_model_can_be_stacked_and_trained_at_once(name, columns):
@@ -85,7 +87,7 @@ def test_an_unknown_model_is_told_with_those_there_are(name):
     assert all(kind in caught.value.hint for kind in MODELS)
 
 
-@pytest.mark.parametrize(("name", "columns"), [("cnn", (30,)), ("cnn", (3, 3)), ("cnn:8", (64,))])
+@pytest.mark.parametrize(("name", "columns"), [("cnn", (30,)), ("cnn", (3, 3)), ("cnn:8", (30,))])
 def test_inputs_that_are_no_image_are_told(name, columns):
     with pytest.raises(ConfigError, match=r'model = "cnn.*" does not fit inputs of the shape'):
         model_of(name, columns, 10)

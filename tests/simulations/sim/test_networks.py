@@ -56,10 +56,13 @@ def by_hand(make, layout, model, inputs, targets, weights, rate):
     ("make", "way"),
     [(MLP, Perceptron), (MLP, Vmapped), (MLP, OneByOne), (CNN, Vmapped), (CNN, OneByOne)],
 )
-def test_a_step_and_the_answers_are_those_of_plain_torch(make, way):
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_step_and_the_answers_are_those_of_plain_torch(make, way, soft):
     network = way(make())
     models = models_of(network, make, 4)
     inputs, targets, weights = a_batch(4)
+    if soft:
+        targets = torch.randn(4, 7, 3, generator=torch.Generator().manual_seed(2)).softmax(-1)
     wanted = [
         by_hand(make, network.layout, models[i], inputs[i], targets[i], weights[i], 0.3)
         for i in range(4)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from konsil.knowledge.data import lesions
+from konsil.knowledge.data import lesions, xray
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim import datasets
 from konsil.simulations.sim.datasets.pictures import as_cohort
@@ -31,6 +31,18 @@ def test_pneumoniamnist_keeps_its_official_parts(data_folder, monkeypatch):
     assert data.sites == ()
     assert not people(data, data.train) & people(data, data.test)
     assert len(data.rows.columns) == 784
+
+
+def test_xray_scanners_have_four_sites_with_the_official_tests(data_folder, monkeypatch):
+    monkeypatch.setenv("KONSIL_DATA", str(data_folder))
+    data = read("xray_scanners")
+    sites = np.array(data.sites)
+    names, counts = np.unique(sites[data.train], return_counts=True)
+    assert sorted(counts.tolist()) == [100, 150, 250, 400]
+    assert set(names) == {one.name for one in xray.HOSPITALS}
+    assert np.unique(sites[data.test], return_counts=True)[1].tolist() == [624] * 4
+    assert len(data.rows) == len(data.train) + len(data.test) == 3396
+    assert not people(data, data.train) & people(data, data.test)
 
 
 def test_pneumoniamnist_that_is_absent_says_how_to_get_it(tmp_path, monkeypatch):

@@ -86,13 +86,72 @@ def test_an_unknown_name_is_refused(section, key, value):
 def test_a_name_of_the_product_that_is_not_here_yet_is_told_apart(place, name):
     section, key = place.strip("[").split("] ")
     more = {"fraction": 0.3} if section == "adversary" else {}
-    value = [name] if key == "kinds" else name
-    assert refusal(**{section: {key: value, **more}}).endswith("is not in this version")
+    assert refusal(**{section: {key: name, **more}}).endswith("is not in this version")
 
 
 def test_one_kind_of_artifact_travels():
     assert refusal(artifacts={"kinds": []}) == "[artifacts] kinds names 0 kinds"
     assert refusal(artifacts={"kinds": ["parameters"] * 2}) == "[artifacts] kinds names 2 kinds"
+
+
+ANSWERED = {"logits": "logits", "weak_labels": "labels"}
+
+
+@pytest.mark.parametrize("kind", ANSWERED)
+@pytest.mark.parametrize("rule", ["evidence", "mean", "oracle", "local_only"])
+@pytest.mark.parametrize("lie", ["flip", "lma", "cpa", "flip+noise", "lma+noise", "cpa+noise"])
+def test_unlike_networks_answer_and_are_lied_to(kind, rule, lie):
+    check(
+        scenario(
+            population={"model": ["mlp:8", "logistic"]},
+            artifacts={"kinds": [kind], "question": "random", "question_rows": 9},
+            trust={"rule": rule},
+            adversary={"fraction": 0.2, "attack": [f"{ANSWERED[kind]}_{lie}", "label_flip"]},
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", ["parameters", "data_vector"])
+def test_unlike_networks_share_no_weights(kind):
+    words = {"parameters": "parameters", "data_vector": "data vectors"}[kind]
+    said = refusal(population={"model": ["mlp:8", "logistic"]}, artifacts={"kinds": [kind]})
+    assert said == f"[population] model: unlike models cannot mix their {words}"
+    check(scenario(population={"model": ["mlp:8", "mlp:8"]}, artifacts={"kinds": [kind]}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "attack"),
+    [
+        ("parameters", "logits_flip"),
+        ("data_vector", "labels_cpa+noise"),
+        ("logits", "labels_flip"),
+        ("weak_labels", "logits_lma"),
+        ("logits", "sign_flip"),
+        ("weak_labels", "label_flip_boosted"),
+    ],
+)
+def test_an_attack_that_does_not_fit_the_kind_is_refused_by_name(kind, attack):
+    said = refusal(artifacts={"kinds": [kind]}, adversary={"fraction": 0.2, "attack": attack})
+    assert said == f'[adversary] attack = "{attack}" cannot be made with {kind}'
+
+
+@pytest.mark.parametrize("rule", ["median", "krum", "clipped_gossip", "pooled"])
+def test_a_rule_for_weights_takes_no_answers(rule):
+    said = refusal(artifacts={"kinds": ["logits"]}, trust={"rule": rule})
+    assert said == f'[trust] rule = "{rule}" mixes weights of networks, and no logits'
+
+
+def test_a_question_is_asked_where_answers_travel_only():
+    for key, value in (("question", "pool"), ("question_rows", 9)):
+        said = refusal(artifacts={key: value})
+        assert said == f'[artifacts] {key} has no effect with kinds = ["parameters"]'
+    said = refusal(artifacts={"kinds": ["logits"], "question": "riddle"})
+    assert said == '[artifacts] question = "riddle" is not known'
+
+
+def test_ledgers_are_kept_of_parameters_only():
+    said = refusal(ledger={"enabled": True}, artifacts={"kinds": ["data_vector"]})
+    assert said == "[ledger] enabled is for parameters, and data_vector travel"
 
 
 @pytest.mark.parametrize("kind", KINDS)

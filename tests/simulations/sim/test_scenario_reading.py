@@ -96,11 +96,13 @@ def test_whole_numbers_may_stand_for_broken_ones(read):
 def test_lists_of_models_and_attacks_are_read(read):
     words = text(
         population='nodes = 20\ndataset = "digits"\nmodel = ["logistic", "mlp:64-32-10"]',
-        adversary='fraction = 0.3\nattack = ["sign_flip", "ipm"]',
+        adversary='fraction = 0.3\nattack = ["logits_flip", "logits_cpa+noise"]',
+        artifacts='kinds = ["logits"]',
     )
     found = read(words)
     assert found.population.models == ("logistic", "mlp:64-32-10")
-    assert found.adversary.attacks == ("sign_flip", "ipm")
+    assert found.adversary.attacks == ("logits_flip", "logits_cpa+noise")
+    assert (found.artifacts.kind, found.artifacts.asked) == ("logits", "pool")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from konsil.protocol.errors import ConfigError, UsageError
 from konsil.simulations.sim import site
 from konsil.simulations.sim.populate import populate
 from konsil.simulations.sim.scenario_reading import read_scenario, scenario_of
+from konsil.simulations.sim.setting import setting_of
 
 TEXT = """
 seed = 5
@@ -28,6 +30,10 @@ kind = "ring"
 local_steps = 3
 batch = 8
 lr = 0.05
+[artifacts]
+kinds = ["logits"]
+question = "random"
+question_rows = 20
 """
 
 
@@ -37,8 +43,6 @@ def config(text=TEXT, number=0, population="", home=Path("/nowhere"), **options)
 
 
 def cohorts_of(config):
-    import tomllib
-
     values = tomllib.loads(config.options["scenario"])
     scenario = scenario_of(values)
     return populate(scenario.population, scenario.seed, config.home)
@@ -73,6 +77,18 @@ def test_models_go_round_and_are_part_of_the_name():
     assert [sum(p.numel() for p in task.model().parameters()) for task in tasks] == [266, 62, 266]
     assert tasks[0].name == tasks[2].name == "sim/breast_cancer/mlp:30-8-2"
     assert tasks[1].name == "sim/breast_cancer/logistic"
+
+
+def test_all_sites_are_asked_the_same_question_as_in_the_simulator():
+    text = TEXT.replace('"random"', '"pool"')
+    questions = [site.build(config(text, number)).question() for number in (0, 1)]
+    setting = setting_of(scenario_of(tomllib.loads(text.replace("{population}", ""))), Path())
+    assert {one.digest for one in questions} == {setting.question.digest}
+    weights = text.replace('"logits"]\nquestion = "pool"\nquestion_rows = 20', '"parameters"]')
+    plain = config(weights.replace('["mlp:30-8-2", "logistic"]', '"logistic"'))
+    assert site.build(plain).question is None
+    with pytest.raises(ConfigError, match="nothing is asked"):
+        site.common_question(plain)
 
 
 def test_a_scenario_file_and_its_folder(tmp_path):

@@ -26,6 +26,13 @@ LARGEST = 65504.0
 """The largest finite float16; what a model says beyond it is cut off there."""
 
 
+EPOCHS = 2
+"""Passes over the question in a lesson between peers."""
+SUREST = 8.0
+"""No answer gives a class less than exp(−8): logits are averaged, so one without a bound would
+outweigh all others whatever its weight."""
+
+
 def answered(module: nn.Module, question: Question) -> NamedTensors:
     """The sheet of a trained `module`, in evaluation mode.
 
@@ -44,10 +51,20 @@ def answered(module: nn.Module, question: Question) -> NamedTensors:
             "the model answers a question with values that are not finite",
             hint="look at the loss of its training",
         )
-    shifted = outputs - outputs.amax(dim=1, keepdim=True)
-    return NamedTensors({LOGITS: shifted.clamp(-LARGEST, LARGEST).half()})
+    return NamedTensors({LOGITS: written(outputs)})
+
+
+def written(outputs: Tensor) -> Tensor:
+    """Finite outputs (…, C) as they stand on a sheet, the largest of each row 0."""
+    shifted = outputs - outputs.amax(dim=-1, keepdim=True)
+    return shifted.clamp(-LARGEST, LARGEST).half()
 
 
 def logits(sheet: NamedTensors) -> Tensor:
     """The logits of a checked sheet (n × C), widened to float64."""
     return sheet[LOGITS].double()
+
+
+def bounded(values: Tensor) -> Tensor:
+    """The logarithms of the probabilities of logits (…, C), none below −`SUREST`."""
+    return torch.log_softmax(values, dim=-1).clamp(min=-SUREST)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,17 +19,16 @@ import torch
 from konsil.protocol.errors import ConfigError, TaskError
 from konsil.simulations.sim.descent import Descent
 from konsil.simulations.sim.exchange import Exchange, RuleSetting, finite
-from konsil.simulations.sim.faults import FaultPlan
 from konsil.simulations.sim.judging import Judging
 from konsil.simulations.sim.ledgered import opened_books
+from konsil.simulations.sim.lessons.run import LessonRun
 from konsil.simulations.sim.post import Post
 from konsil.simulations.sim.references import Pool
-from konsil.simulations.sim.routes import Routes
 from konsil.simulations.sim.rules import POOLING, RULES, SILENT
 from konsil.simulations.sim.setting import setting_of
 from konsil.simulations.sim.shard import whole_or_ranks
 from konsil.simulations.sim.telling import Telling
-from konsil.trust import weights
+from konsil.simulations.sim.traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,14 +38,13 @@ if TYPE_CHECKING:
     from konsil.simulations.sim.exchange import Rule
     from konsil.simulations.sim.faults import Condition
     from konsil.simulations.sim.ledgered.books import Books
-    from konsil.simulations.sim.links import Links, Nodes
+    from konsil.simulations.sim.links import Links
     from konsil.simulations.sim.live import Progress
     from konsil.simulations.sim.portrait import Portrait
     from konsil.simulations.sim.result import Result
     from konsil.simulations.sim.rules.evidence import Judgement
     from konsil.simulations.sim.scenario import Scenario
     from konsil.simulations.sim.setting import Setting
-    from konsil.trust.fixed import Integers
 
 SMALL_ELEMENTS = 100_000
 """Below so many parameters a model's products are too small to be shared out over threads."""
@@ -75,10 +72,10 @@ def simulate(
     setting = setting_of(scenario, folder)
     processes = whole_or_ranks(setting.nodes).processes
     with (
-        threads(setting.network.layout.elements),
+        threads(max(kind.network.layout.elements for kind in setting.architectures)),
         opened_books(setting, homes, processes=processes) as books,
     ):
-        run = Run(setting, where, books)
+        run = _run_of(setting, where, books)
         telling = Telling(setting, run, begun, tell)
         for number in range(1, scenario.training.rounds + 1):
             run.round(number)
@@ -87,6 +84,13 @@ def simulate(
         result = telling.result(_peak_mb())
         portray(telling.portrait())
         return result
+
+
+def _run_of(setting: Setting, device: str, books: Books | None) -> Run | LessonRun:
+    """The run of a setting, by what travels in it."""
+    if setting.question is None:
+        return Run(setting, device, books)
+    return LessonRun(setting, device)
 
 
 class Run:
@@ -113,24 +117,14 @@ class Run:
         )
         pools = setting.scenario.trust.rule in POOLING
         self._descent = Pool(setting, device) if pools else self._new_descent(0)
-        self._faults = FaultPlan.of(
-            setting.scenario.faults,
-            setting.nodes,
-            setting.scenario.training.rounds,
-            setting.hostile.tolist(),
-            setting.scenario.seed,
-        )
+        self._traffic = Traffic(setting, self.shard, device)
         self._post = Post(setting)
         self._hostile = frozenset(setting.hostile.tolist())
-        self._calm: Condition | None = None
-        """What holds as long as a graph stays, where the scenario has no faults."""
-        self._arrivals: _Arrivals | None = None
-        """Of the last round."""
 
     def round(self, number: int) -> None:
         """One round of every node."""
         setting = self.setting
-        condition = self._condition(number)
+        condition = self._traffic.condition(number)
         self.counts = condition.counts
         if setting.scenario.population.drift > 0:
             self._drift(number)
@@ -152,6 +146,11 @@ class Run:
         self.heard, self.granted = exchange.links, mixed.granted
         self.judgement = mixed.judgement
 
+    @property
+    def stacked(self) -> tuple[Tensor, ...]:
+        """The models by architecture, of which there is one."""
+        return (self.models,)
+
     def close(self) -> None:
         """The last round is over: ledgers are closed."""
         clock = self._clock()
@@ -169,9 +168,7 @@ class Run:
     ) -> Exchange:
         """What arrives at the own nodes in this round, of those who are awake at both ends."""
         table, source = self._post.sent(number, condition, before, trained)
-        arrivals = self._arrivals
-        if arrivals is None or not arrivals.follows_from(condition, source):
-            arrivals = self._arrivals = self._arriving(condition, source)
+        arrivals = self._traffic.arrivals(condition, source)
         if self.setting.scenario.trust.rule not in SILENT:
             self.sent_bytes += arrivals.messages * self._post.bytes
         return Exchange(
@@ -183,26 +180,6 @@ class Run:
             lag=arrivals.lag,
             hostile=self._hostile,
         )
-
-    def _condition(self, number: int) -> Condition:
-        """What holds in a round; without faults the same object as long as the graph stays."""
-        links = self.setting.graphs.at(number)
-        if self.setting.scenario.faults.requested:
-            return self._faults.step(number, links)
-        if self._calm is None or self._calm.links is not links:
-            self._calm = self._faults.step(number, links)
-        return self._calm
-
-    def _arriving(self, condition: Condition, source: Nodes) -> _Arrivals:
-        """What arrives where, when each link of the condition brings this row of the table."""
-        links, shard = condition.links, self.shard
-        metropolis = _metropolis(links)
-        mine, which = links.keep(condition.arrives).of_receivers(shard.begin, shard.end)
-        heard = np.flatnonzero(condition.arrives)[which]
-        routes = Routes(mine, source[heard], metropolis[heard], self.device)
-        lag = np.zeros(len(heard), dtype=np.int64)
-        messages = int(condition.active[links.sender].sum())
-        return _Arrivals(condition, source, routes, lag, messages)
 
     def _drift(self, number: int) -> None:
         """Patients look different in this round, to those who train and to those who judge."""
@@ -229,22 +206,6 @@ class Run:
         )
 
 
-@dataclass(frozen=True)
-class _Arrivals:
-    """What arrives where under a condition, and how many messages are sent in all."""
-
-    condition: Condition
-    source: Nodes
-    """Row of the table that each link of the condition brings."""
-    routes: Routes
-    lag: Nodes
-    messages: int
-
-    def follows_from(self, condition: Condition, source: Nodes) -> bool:
-        """Are these the very objects that it was made of?"""
-        return self.condition is condition and self.source is source
-
-
 def _require_finite(trained: Tensor, number: int) -> None:
     """Raises `TaskError` where training ended in weights without a value."""
     if math.isfinite(trained.sum()):
@@ -256,12 +217,6 @@ def _require_finite(trained: Tensor, number: int) -> None:
             " no numbers",
             hint="lower [training] lr, or look for missing values in the inputs",
         )
-
-
-def _metropolis(links: Links) -> Integers:
-    degrees = links.degrees
-    heard: Integers = weights.metropolis_e9(degrees[links.receiver], degrees[links.sender])
-    return heard
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Models: the networks that `[population] model` may name.
 
 ``logistic``; ``mlp:32-16`` (hidden widths, or all widths when the first is that of the inputs
-and the last the number of classes); ``cnn``; or an own ``module:function``. A further one is a
-function here and a line in `MODELS`. Initial weights come from torch's random numbers only. No
+and the last the number of classes); ``cnn``, or ``cnn:8-16`` with the widths of its levels, which
+is that of `konsil.knowledge.imaging`; or an own ``module:function``. A further one is a function
+here and a line in `MODELS`. Initial weights come from torch's random numbers only. No
 network keeps statistics of batches, so that every tensor of it can be mixed.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import torch
 from torch import nn
 
+from konsil.knowledge.imaging.networks import ConvolutionalNetwork, design
 from konsil.knowledge.networks import hidden_widths, perceptron
 from konsil.knowledge.task import load_factory
 from konsil.protocol.errors import ConfigError
@@ -27,7 +29,7 @@ Columns: TypeAlias = tuple[int, ...]
 """The shape of one input."""
 Make: TypeAlias = "Callable[[], nn.Module]"
 
-_KNOWN = "logistic, mlp:64-32, cnn, or module:function"
+_KNOWN = "logistic, mlp:64-32, cnn, cnn:8-16, or module:function"
 _SMALLEST = 4
 """Pixels on a side that the convolutional network needs."""
 
@@ -59,12 +61,20 @@ def _flat(name: str, columns: Columns, classes: int) -> Make:
 
 
 def _cnn(name: str, columns: Columns, classes: int) -> Make:
-    """Two convolutions with group normalisation, over (channels, h, w), (h, w) or a square."""
-    shape = _image(columns)
-    if name != "cnn" or shape is None:
+    """Convolutions with group normalisation, over (channels, h, w), (h, w) or a square: two of
+    them, or one a level of the widths that are named."""
+    shape, found = _image(columns), design(name)
+    if found is None or shape is None:
         raise ConfigError(
             f'[population] model = "{name}" does not fit inputs of the shape {columns}',
             hint=f"cnn needs (channels, height, width) or a square, of {_SMALLEST} pixels or more",
+        )
+    channels = shape[0]
+    if name != "cnn":
+        return lambda: nn.Sequential(
+            nn.Flatten(),
+            nn.Unflatten(1, shape),
+            ConvolutionalNetwork(channels, classes, found.widths, found.norm),
         )
     return lambda: nn.Sequential(
         nn.Flatten(),

@@ -31,7 +31,7 @@ class Step:
     inputs: Tensor
     """(b, n, …)."""
     targets: Tensor
-    """(b, n)."""
+    """(b, n) class numbers, or (b, n, C) probabilities."""
     weights: Tensor
     """(b, n): those of a model sum to one; 0 is padding."""
 
@@ -163,8 +163,11 @@ def _descend(layers: list[tuple[Tensor, Tensor]], step: Step, rate: float) -> No
     """One step, written into the layers."""
     *active, outputs = _forward(layers, step.inputs.flatten(2))
     slope = outputs.softmax(-1)
-    right = step.targets.unsqueeze(2)
-    slope.scatter_add_(2, right, slope.new_full((), -1).expand(right.shape))
+    if step.targets.dim() == 3:
+        slope -= step.targets
+    else:
+        right = step.targets.unsqueeze(2)
+        slope.scatter_add_(2, right, slope.new_full((), -1).expand(right.shape))
     slope *= (step.weights * rate).unsqueeze(2)
     for (weight, bias), values in zip(reversed(layers), reversed(active), strict=True):
         below = torch.bmm(slope, weight) if values is not active[0] else None

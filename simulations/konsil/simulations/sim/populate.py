@@ -8,18 +8,20 @@ set. The same population, seed and files give the same tensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from konsil.knowledge.cohort import scale
+from konsil.knowledge.split import random_source
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim import datasets
 from konsil.simulations.sim.cohorts import Cohorts
 from konsil.simulations.sim.draws import draw
 from konsil.simulations.sim.holdouts import hold_back
+from konsil.simulations.sim.scenario import POOL, POOL_SHARE, QUESTION_ROWS
 from konsil.simulations.sim.shares import DEALS, Shares, deal, site_names
 from konsil.simulations.sim.shifts import feature_shift
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from konsil.knowledge.cohort import Inputs
     from konsil.knowledge.split import Places
     from konsil.simulations.sim.datasets.dataset import DataSet
-    from konsil.simulations.sim.scenario import Population
+    from konsil.simulations.sim.scenario import Artifacts, Population
 
 MAX_TEST_BYTES = 2 * 10**9
 """Most memory for the test sets of nodes that each see their own."""
@@ -46,6 +48,8 @@ class Plan:
     holdout: Shares
     tests: tuple[Places, ...]
     """Test rows: one set for all nodes, or one for each."""
+    asked: Places
+    """Rows that nobody was dealt, to ask about; often none."""
 
 
 def populate(population: Population, seed: int, folder: Path) -> Cohorts:
@@ -56,8 +60,14 @@ def populate(population: Population, seed: int, folder: Path) -> Cohorts:
     return cohorts_of(plan_of(population, seed, folder), population, seed)
 
 
-def plan_of(population: Population, seed: int, folder: Path) -> Plan:
-    """Which rows every node trains on, holds back and is tested on. Raises `ConfigError`."""
+def plan_of(
+    population: Population, seed: int, folder: Path, artifacts: Artifacts | None = None
+) -> Plan:
+    """Which rows every node trains on, holds back and is tested on. Raises `ConfigError`.
+
+    Where `artifacts` ask about a pool, its rows are set aside before the deal, and no patient of
+    theirs is dealt.
+    """
     data = datasets.read(population, folder)
     if population.split not in DEALS:
         raise ConfigError(
@@ -69,9 +79,19 @@ def plan_of(population: Population, seed: int, folder: Path) -> Plan:
             f"[population] dataset = {population.dataset}: all rows are of one class",
             hint="is the label column the right one?",
         )
+    data, aside = _aside(data, artifacts, seed)
     dealt = (deal if population.rows is None else draw)(data, population, seed)
     train, holdout = hold_back(data, dealt, population.holdout, seed)
-    return Plan(data, train, holdout, _tests(data, population))
+    return Plan(data, train, holdout, _tests(data, population), aside)
+
+
+def pool_inputs(plan: Plan, population: Population) -> Inputs:
+    """The rows set aside (asked, …), standardised as those of a hospital that nobody has."""
+    inputs = plan.data.rows.inputs
+    own = population.split == "sites"
+    centre, spread = scale(inputs[plan.asked if own else plan.data.train])
+    standardised: Inputs = (inputs[plan.asked] - centre) / spread
+    return standardised
 
 
 def cohorts_of(plan: Plan, population: Population, seed: int) -> Cohorts:
@@ -135,6 +155,26 @@ class _Scales:
         if len(self.centre) == 1:
             return self.single(inputs, 0)[torch.from_numpy(places)]
         return torch.stack([self.single(inputs[rows], node) for node, rows in enumerate(places)])
+
+
+def _aside(data: DataSet, artifacts: Artifacts | None, seed: int) -> tuple[DataSet, Places]:
+    """The data set without the patients who are asked about, and those rows of theirs."""
+    if artifacts is None or artifacts.asked != POOL:
+        return data, data.train[:0]
+    asked = artifacts.question_rows or min(QUESTION_ROWS, len(data.train) // POOL_SHARE)
+    if 2 * asked > len(data.train):
+        raise ConfigError(
+            f"[artifacts] question_rows = {asked} is more than half of the {len(data.train)}"
+            " training rows",
+            hint=f'at most {len(data.train) // 2}; or question = "random"',
+        )
+    people = data.people[data.train]
+    order = random_source("question", seed).permutation(np.unique(people))
+    rank = np.empty(int(people.max()) + 1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    first = np.argsort(rank[people], kind="stable")[:asked]
+    chosen = np.isin(people, people[first])
+    return replace(data, train=data.train[~chosen]), np.sort(data.train[first])
 
 
 def _tests(data: DataSet, population: Population) -> tuple[Places, ...]:

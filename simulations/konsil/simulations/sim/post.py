@@ -1,7 +1,8 @@
 """Post: what is under way between nodes in a round, honest or forged, fresh or late.
 
-A node sends the model that it has just trained. What a Byzantine node sends comes from its
-attack; a model that is late is the one that its sender released in that earlier round.
+A node sends the model that it has just trained, or what that answers. What a Byzantine node sends
+comes from its attack; what is late is what its sender released in that earlier round. A data
+vector, the difference from the common start model, is counted as the model that it makes of that.
 """
 
 from __future__ import annotations
@@ -31,8 +32,13 @@ class Post:
         self._setting = setting
         late = setting.scenario.faults.delay_rounds
         self._released: deque[Tensor] = deque(maxlen=late + 1)
+        question = setting.question
+        self._classes = 0 if question is None else len(question.classes)
         self.bytes = 4 * setting.network.layout.elements
-        """Of one model that travels: float32, without headers and envelope."""
+        """Of one model or vector that travels: float32, without headers and envelope; answers
+        take two bytes each."""
+        if question is not None:
+            self.bytes = 2 * len(question) * self._classes
 
     def sent(
         self, number: int, condition: Condition, before: Tensor, trained: Tensor
@@ -60,7 +66,11 @@ class Post:
             tables += list(self._released)[1:]
             source = source.copy()
             source[late] = ahead + (condition.delay[late] - 1) * len(trained) + links.sender[late]
-        return (tables[0] if len(tables) == 1 else torch.cat(tables)), source
+        table = tables[0] if len(tables) == 1 else torch.cat(tables)
+        if self._setting.scenario.artifacts.kind == "data_vector":
+            base = self._setting.base.to(table)
+            table = base + (table - base)  # what arrives is a vector, and stands for this model
+        return table, source
 
     def _forged(
         self, number: int, condition: Condition, before: Tensor, trained: Tensor
@@ -77,6 +87,7 @@ class Post:
             hostile=hostile,
             strength=scenario.adversary.strength,
             generator=generator,
+            classes=self._classes,
         )
         forged = forge(scenario.adversary.attacks, view)
         released = trained.clone()

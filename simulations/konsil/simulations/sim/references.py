@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from konsil.simulations.sim.architecture import Architecture
     from konsil.simulations.sim.links import Mask, Nodes
     from konsil.simulations.sim.scores import Scores
     from konsil.simulations.sim.setting import Setting
@@ -28,14 +29,25 @@ MOST_STEPS = 20_000
 
 def alone(setting: Setting, nodes: Nodes, scores: Scores, device: str) -> npt.NDArray[np.float64]:
     """The metric of each of these nodes after all rounds without any exchange, and any fault."""
-    models = setting.base.to(device).repeat(len(nodes), 1)
+    values = np.full(len(nodes), np.nan)
+    for kind in setting.architectures:
+        which = np.flatnonzero(np.isin(nodes, kind.nodes))
+        if len(which):
+            models = _alone(setting, kind, nodes[which], device)
+            values[which] = scores.under(kind.network).of(models, nodes[which])
+    return values
+
+
+def _alone(setting: Setting, kind: Architecture, nodes: Nodes, device: str) -> Tensor:
+    """(b, p): the models of these nodes of one architecture."""
+    models = kind.base.to(device).repeat(len(nodes), 1)
     everyone = np.ones(len(nodes), dtype=bool)
     drifts = setting.scenario.population.drift > 0
     for number in range(1, setting.scenario.training.rounds + 1):
         if number == 1 or drifts:
             cohorts = setting.cohorts_at(number).of(nodes)
             descent = Descent(
-                setting.network,
+                kind.network,
                 cohorts.inputs.to(device),
                 cohorts.targets.to(device),
                 cohorts.train_rows,
@@ -43,7 +55,7 @@ def alone(setting: Setting, nodes: Nodes, scores: Scores, device: str) -> npt.ND
                 setting.scenario.training,
             )
         models = descent.round(models, number, everyone)
-    return scores.of(models, nodes)
+    return models
 
 
 class Pool:
@@ -53,7 +65,8 @@ class Pool:
     a run at most. Rows that several nodes drew count once. Rows do not drift.
     """
 
-    def __init__(self, setting: Setting, device: str) -> None:
+    def __init__(self, setting: Setting, device: str, kind: Architecture | None = None) -> None:
+        kind = kind or setting.architectures[0]
         cohorts, training = setting.cohorts, setting.scenario.training
         honest = np.flatnonzero(setting.honest)
         inputs = torch.cat([cohorts.inputs[i, : cohorts.train_rows[i]] for i in honest])
@@ -67,10 +80,10 @@ class Pool:
         if training.local_steps is not None:
             steps = training.local_steps * len(honest)
         steps = max(1, min(steps, MOST_STEPS // training.rounds))
-        self.model = setting.base.to(device)[None].clone()
+        self.model = kind.base.to(device)[None].clone()
         """(1, p): as it is now."""
         self._descent = Descent(
-            setting.network,
+            kind.network,
             inputs[None].to(device),
             targets[None].to(device),
             np.array([len(inputs)]),
@@ -85,9 +98,16 @@ class Pool:
 
 
 def pooled(setting: Setting, scores: Scores, device: str) -> float:
-    """The mean metric, over the honest nodes, of one model on all their rows."""
-    pool, honest = Pool(setting, device), np.flatnonzero(setting.honest)
-    for number in range(1, setting.scenario.training.rounds + 1):
-        pool.round(pool.model, number, np.ones(1, dtype=bool))
-    per_node = scores.of_one(pool.model, honest)
-    return float(np.nanmean(per_node)) if np.isfinite(per_node).any() else float("nan")
+    """The mean metric, over the honest nodes, of one model of each one's network on all rows."""
+    found = []
+    for kind in setting.architectures:
+        honest = kind.nodes[setting.honest[kind.nodes]]
+        if len(honest) == 0:
+            continue
+        pool = Pool(setting, device, kind)
+        for number in range(1, setting.scenario.training.rounds + 1):
+            pool.round(pool.model, number, np.ones(1, dtype=bool))
+        per_node = scores.under(kind.network).of_one(pool.model, honest)
+        found.append(np.broadcast_to(per_node, len(honest)))
+    every = np.concatenate(found)
+    return float(np.nanmean(every)) if np.isfinite(every).any() else float("nan")

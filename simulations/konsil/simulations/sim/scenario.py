@@ -24,6 +24,17 @@ _Name = Annotated[str, Meta(max_length=1_000)]
 
 MAX_SEED = 2**63 - 1
 
+WEIGHTS = ("parameters", "data_vector")
+"""Kinds of artifact that are a network's weights, for equal networks only."""
+ANSWERS = ("logits", "weak_labels")
+"""Kinds of artifact that are answers to a question, for networks of any architecture."""
+KINDS = (*WEIGHTS, *ANSWERS)
+
+POOL, RANDOM = "pool", "random"
+QUESTIONS = (POOL, RANDOM)
+"""Rows of the data set that nobody was dealt, without their labels; or random values."""
+QUESTION_ROWS, POOL_SHARE = 256, 4
+
 
 class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The hospitals: how many, and what each one's data and model are."""
@@ -102,6 +113,27 @@ class Artifacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What travels."""
 
     kinds: tuple[_Name, ...] = ("parameters",)
+    """One of `KINDS`."""
+    question: _Name | None = None
+    """What is asked where answers travel: `pool` or `random`; absent: `pool`."""
+    question_rows: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    """Rows of the question; absent: `QUESTION_ROWS`, but of the training rows one in `POOL_SHARE`
+    at most."""
+
+    @property
+    def kind(self) -> str:
+        """The one kind that travels."""
+        return self.kinds[0]
+
+    @property
+    def answers(self) -> bool:
+        """Do answers to a common question travel, and no weights of a network?"""
+        return self.kind in ANSWERS
+
+    @property
+    def asked(self) -> str:
+        """Which question is asked; empty where none is."""
+        return (self.question or POOL) if self.answers else ""
 
 
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

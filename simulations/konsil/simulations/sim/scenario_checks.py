@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from konsil.protocol.errors import ConfigError
 from konsil.simulations.sim.ledgered import eligible
+from konsil.simulations.sim.scenario import ANSWERS, KINDS, QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -34,13 +35,6 @@ STEADY = 2
 LATER = {
     "[population] dataset": ("nuclei",),
     "[population] metric": ("dice",),
-    "[artifacts] kinds": ("data_vector", "logits", "weak_labels"),
-    "[adversary] attack": tuple(
-        f"{what}_{attack}{noise}"
-        for what in ("logits", "labels")
-        for attack in ("flip", "lma", "cpa")
-        for noise in ("", "+noise")
-    ),
 }
 """Names that the product has, and this version of the simulator does not."""
 
@@ -50,6 +44,7 @@ def check(scenario: Scenario) -> None:
     _population(scenario)
     _topology(scenario)
     _learning(scenario)
+    _artifacts(scenario)
     _attacks(scenario)
     _fraction(scenario)
     _shares_of_faults(scenario)
@@ -113,20 +108,47 @@ def _topology(scenario: Scenario) -> None:
 def _learning(scenario: Scenario) -> None:
     from konsil.simulations.sim.rules import RULES
 
-    training, kinds = scenario.training, scenario.artifacts.kinds
+    training = scenario.training
     if training.local_steps is not None and training.local_epochs is not None:
         raise ConfigError(
             f"[training] local_steps = {training.local_steps} and"
             f" local_epochs = {training.local_epochs} contradict each other",
             hint="keep one of them",
         )
-    for kind in kinds:
-        _named("[artifacts] kinds", kind, ("parameters",))
-    if len(kinds) != 1:
-        raise ConfigError(
-            f"[artifacts] kinds names {len(kinds)} kinds", hint='write kinds = ["parameters"]'
-        )
     _named("[trust] rule", scenario.trust.rule, RULES)
+
+
+def _artifacts(scenario: Scenario) -> None:
+    from konsil.simulations.sim.lessons import RULES
+
+    artifacts, rule = scenario.artifacts, scenario.trust.rule
+    for kind in artifacts.kinds:
+        _named("[artifacts] kinds", kind, KINDS)
+    if len(artifacts.kinds) != 1:
+        raise ConfigError(
+            f"[artifacts] kinds names {len(artifacts.kinds)} kinds",
+            hint='write kinds = ["parameters"]',
+        )
+    if artifacts.question is not None:
+        _named("[artifacts] question", artifacts.question, QUESTIONS)
+    if artifacts.answers and rule not in RULES:
+        raise ConfigError(
+            f'[trust] rule = "{rule}" mixes weights of networks, and no {artifacts.kind}',
+            hint=f"one of {', '.join(RULES)}",
+        )
+    for key in ("question", "question_rows"):
+        value = getattr(artifacts, key)
+        if value is not None and not artifacts.answers:
+            raise ConfigError(
+                f'[artifacts] {key} has no effect with kinds = ["{artifacts.kind}"]',
+                hint=f"take it out; it is of {', '.join(ANSWERS)}",
+            )
+    if len(set(scenario.population.models)) > 1 and not artifacts.answers:
+        raise ConfigError(
+            "[population] model: unlike models cannot mix their"
+            f" {'parameters' if artifacts.kind == 'parameters' else 'data vectors'}",
+            hint=f'take one model for all, or [artifacts] kinds = ["{ANSWERS[0]}"]',
+        )
 
 
 def _attacks(scenario: Scenario) -> None:
@@ -135,6 +157,11 @@ def _attacks(scenario: Scenario) -> None:
     adversary, hostile = scenario.adversary, scenario.hostile
     for attack in adversary.attacks:
         _named("[adversary] attack", attack, ATTACKS)
+        if scenario.artifacts.kind not in ATTACKS[attack].kinds:
+            raise ConfigError(
+                f'[adversary] attack = "{attack}" cannot be made with {scenario.artifacts.kind}',
+                hint=f"it forges {', '.join(ATTACKS[attack].kinds)}",
+            )
         if ATTACKS[attack].per_link is not None and scenario.faults.delay_rounds:
             raise ConfigError(
                 f'[faults] delay_rounds does not go with [adversary] attack = "{attack}", which'

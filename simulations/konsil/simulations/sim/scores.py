@@ -7,6 +7,7 @@ that is no number is wrong, and a model that gives one has an area of 0: it coun
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,12 @@ class Scores:
         self._inputs = tuple(one.to(device) for one in inputs)
         self._targets = tuple(one.to(device) for one in targets)
         self._classes, self._metric = classes, metric
+
+    def under(self, network: Network) -> Scores:
+        """The same rows for models of another network."""
+        other = copy(self)
+        other._network = network
+        return other
 
     def of(self, models: Tensor, nodes: Nodes) -> npt.NDArray[np.float64]:
         """(b): the metric of the models (b, p) of these nodes; NaN where rows cannot give it."""

@@ -10,24 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from konsil.knowledge.split import random_source
 from konsil.knowledge.train import seed_of
-from konsil.protocol.errors import ConfigError
+from konsil.simulations.sim.architecture import architectures_of
 from konsil.simulations.sim.attacks.forge import poisoned
 from konsil.simulations.sim.graphs import graphs_of
-from konsil.simulations.sim.models import model_of
-from konsil.simulations.sim.networks import network_of
-from konsil.simulations.sim.populate import populate
+from konsil.simulations.sim.lessons.asking import question_of
+from konsil.simulations.sim.populate import cohorts_of, plan_of
 from konsil.simulations.sim.shifts import at_round
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from konsil.knowledge.teaching.question import Question
+    from konsil.simulations.sim.architecture import Architecture
     from konsil.simulations.sim.cohorts import Cohorts
     from konsil.simulations.sim.graphs import Graphs
     from konsil.simulations.sim.links import Mask, Nodes
@@ -44,14 +43,25 @@ class Setting:
     """As the nodes have them."""
     trained_on: Cohorts
     """The same, with the rows of Byzantine nodes poisoned where their attack does that."""
-    network: Network
-    base: Tensor
-    """(p): the start model of all nodes."""
+    architectures: tuple[Architecture, ...]
+    """One where networks' weights travel; with answers there may be several."""
+    question: Question | None
+    """What all nodes are asked, where answers travel."""
     hostile: Nodes
     """Byzantine nodes, ascending."""
     graphs: Graphs
     seeds: tuple[int, ...]
     """Of each node, for its batches."""
+
+    @property
+    def network(self) -> Network:
+        """The network of all nodes; where these are unlike, that of the first."""
+        return self.architectures[0].network
+
+    @property
+    def base(self) -> Tensor:
+        """(p): the start model of the nodes with that network."""
+        return self.architectures[0].base
 
     @property
     def nodes(self) -> int:
@@ -85,14 +95,8 @@ def setting_of(scenario: Scenario, folder: Path) -> Setting:
     Raises `ConfigError` naming the key that does not fit.
     """
     population, seed = scenario.population, scenario.seed
-    cohorts = populate(population, seed, folder)
-    if len(set(population.models)) > 1:
-        raise ConfigError(
-            "[population] model: unlike models cannot mix their parameters",
-            hint='with artifacts.kinds = ["parameters"] take one model for all',
-        )
-    make = model_of(population.models[0], cohorts.columns, cohorts.classes, folder)
-    network = network_of(make, cohorts.columns)
+    plan = plan_of(population, seed, folder, scenario.artifacts)
+    cohorts = cohorts_of(plan, population, seed)
     drawn = random_source("hostile", seed).permutation(population.nodes)
     hostile = np.sort(drawn[: scenario.hostile])
     names, attacks = map(name_of, range(population.nodes)), scenario.adversary.attacks
@@ -100,27 +104,9 @@ def setting_of(scenario: Scenario, folder: Path) -> Setting:
         scenario=scenario,
         cohorts=cohorts,
         trained_on=poisoned(attacks, cohorts, hostile, seed) if attacks else cohorts,
-        network=network,
-        base=start_model(network, make, seed),
+        architectures=architectures_of(population, cohorts, seed, folder),
+        question=question_of(plan, scenario),
         hostile=hostile,
         graphs=graphs_of(scenario.topology, population.nodes, seed, folder),
         seeds=tuple(seed_of(seed, "batches", name) for name in names),
     )
-
-
-def start_model(network: Network, make: Callable[[], nn.Module], seed: int) -> Tensor:
-    """(p): the weights with which every member of a consortium of this seed begins.
-
-    Raises `ConfigError` where they do not follow from torch's random numbers.
-    """
-    drawn = []
-    for _ in range(2):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, "base"))
-            drawn.append(network.layout.row(make().state_dict()))
-    if not torch.equal(*drawn):
-        raise ConfigError(
-            "[population] model: two networks of one seed begin with different weights",
-            hint="draw the initial weights from torch's random numbers only",
-        )
-    return drawn[0]

@@ -17,6 +17,7 @@ import msgspec
 
 from konsil.knowledge.task import Rows, Task, TaskConfig
 from konsil.protocol.errors import ConfigError
+from konsil.simulations.sim.lessons.asking import question_of
 from konsil.simulations.sim.models import model_of
 from konsil.simulations.sim.populate import Plan, cohorts_of, plan_of
 from konsil.simulations.sim.scenario_checks import check
@@ -24,6 +25,7 @@ from konsil.simulations.sim.scenario_reading import read_scenario, scenario_of
 
 if TYPE_CHECKING:
     from konsil.knowledge.split import Places
+    from konsil.knowledge.teaching.question import Question
     from konsil.simulations.sim.cohorts import Cohorts
     from konsil.simulations.sim.scenario import Scenario
 
@@ -74,6 +76,7 @@ def build(config: TaskConfig) -> Task:
         local_steps=training.local_steps,
         batch_size=training.batch,
         learning_rate=training.lr,
+        question=partial(common_question, config) if node.scenario.artifacts.answers else None,
         test=partial(common_test, config),
     )
 
@@ -85,6 +88,15 @@ def common_test(config: TaskConfig) -> Rows:
     tests = node.plan.tests
     patients = _patients(node.plan, tests[place if len(tests) > 1 else 0])
     return Rows(node.cohorts.test_inputs[place], node.cohorts.test_targets[place], patients)
+
+
+def common_question(config: TaskConfig) -> Question:
+    """What the simulator asks all nodes. Raises `ConfigError` as `build` does."""
+    node = _node(config)
+    question = question_of(node.plan, node.scenario)
+    if question is None:
+        raise ConfigError("[artifacts] kinds: nothing is asked where networks' weights travel")
+    return question
 
 
 def _node(config: TaskConfig) -> _Node:
@@ -104,7 +116,7 @@ def _node(config: TaskConfig) -> _Node:
             "[population] drift moves the rows between rounds, which the task of a daemon cannot",
             hint="take drift out, or use konsil sim run",
         )
-    plan = plan_of(population, scenario.seed, folder)
+    plan = plan_of(population, scenario.seed, folder, scenario.artifacts)
     cohorts = cohorts_of(plan, population, scenario.seed)
     return _Node(options.site, scenario, folder, plan, cohorts)
 

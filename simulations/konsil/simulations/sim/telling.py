@@ -24,12 +24,13 @@ from konsil.simulations.sim.scores import Scores
 from konsil.simulations.sim.spectrum import gap_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
 
     from konsil.simulations.sim.engine import Run
+    from konsil.simulations.sim.lessons.run import LessonRun
     from konsil.simulations.sim.networks import Network
     from konsil.simulations.sim.setting import Setting
 
@@ -42,7 +43,7 @@ class Telling:
     def __init__(
         self,
         setting: Setting,
-        run: Run,
+        run: Run | LessonRun,
         begun: float,
         tell: Callable[[Progress], None],
     ) -> None:
@@ -146,10 +147,19 @@ class Telling:
 
     def _metrics(self, number: int) -> Values:
         """The metric of every honest node's model."""
-        honest = self._setting.honest[self._run.own]
-        places = torch.from_numpy(np.flatnonzero(honest)).to(self._run.models.device)
-        mine = self._run.own[honest]
-        return self._gathered(mine, self._scores(number).of(self._run.models[places], mine))
+        mine = self._run.own[self._setting.honest[self._run.own]]
+        scores, values = self._scores(number), np.full(len(mine), math.nan)
+        for network, nodes, models in self._honest():
+            values[np.isin(mine, nodes)] = scores.under(network).of(models, nodes)
+        return self._gathered(mine, values)
+
+    def _honest(self) -> Iterator[tuple[Network, npt.NDArray[np.int64], Tensor]]:
+        """For each architecture, the honest ones among the own nodes, and their models."""
+        run, honest = self._run, self._setting.honest
+        for kind, models in zip(self._setting.architectures, run.stacked, strict=True):
+            own = np.intersect1d(kind.nodes, run.own)
+            places = torch.from_numpy(np.flatnonzero(honest[own])).to(models.device)
+            yield kind.network, own[honest[own]], models[places]
 
     def _scores(self, number: int) -> Scores:
         """The test rows, as they are in this round."""
@@ -172,17 +182,18 @@ class Telling:
         if "backdoor" not in setting.scenario.adversary.attacks:
             return None
         cohorts = setting.cohorts_at(setting.scenario.training.rounds)
-        found = []
-        for node in mine.tolist():
-            place = node if len(cohorts.test_inputs) > 1 else 0
-            model = run.models[node - run.shard.begin][None]
-            share = backdoor.success(
-                partial(_classes, setting.network, model),
-                cohorts.test_inputs[place].to(run.device),
-                cohorts.test_targets[place].to(run.device),
-            )
-            found.append(math.nan if share is None else share)
-        return _mean(self._gathered(mine, np.array(found, dtype=np.float64)))
+        found: dict[int, float] = {}
+        for network, nodes, models in self._honest():
+            for node, model in zip(nodes.tolist(), models, strict=True):
+                place = node if len(cohorts.test_inputs) > 1 else 0
+                share = backdoor.success(
+                    partial(_classes, network, model[None]),
+                    cohorts.test_inputs[place].to(run.device),
+                    cohorts.test_targets[place].to(run.device),
+                )
+                found[node] = math.nan if share is None else share
+        values = np.array([found[node] for node in mine.tolist()], dtype=np.float64)
+        return _mean(self._gathered(mine, values))
 
     def _gathered(self, nodes: npt.NDArray[np.int64], values: Values) -> Values:
         """The values of all processes' honest nodes."""

@@ -16,7 +16,7 @@ import torch
 from konsil.knowledge import pack
 from konsil.knowledge.named import NamedTensors
 from konsil.knowledge.pack import load
-from konsil.knowledge.teaching.answers import answered, logits
+from konsil.knowledge.teaching.answers import EPOCHS, answered, bounded, logits
 from konsil.knowledge.teaching.consensus import consensus, speaking
 from konsil.knowledge.teaching.distil import Distillation, distil
 from konsil.knowledge.teaching.student import Study, study
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     from konsil.trust.integrate import Coefficient
 
 POINT = "answers"
-EPOCHS = 2
-"""Passes over the question, in a trial and when taking in."""
-SUREST = 8.0
-"""No answer gives a class less than exp(−8): logits are averaged, so one without a bound would
-outweigh all others whatever its weight."""
 
 
 class Answers:
@@ -134,5 +129,4 @@ class Answers:
 
 
 def _bounded(sheet: NamedTensors) -> Tensor:
-    """The logarithms of a sheet's probabilities, none below −`SUREST`."""
-    return torch.log_softmax(logits(sheet), dim=1).clamp(min=-SUREST)
+    return bounded(logits(sheet))

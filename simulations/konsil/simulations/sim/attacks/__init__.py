@@ -1,7 +1,8 @@
 """Attacks by name. A module holds one attack, or two that are nearly the same, as `Attack`s.
 
 No module here imports torch before an attack is made, so that names are at hand quickly. One
-more attack is one more file and one more line.
+more attack is one more file and one more line. What a Byzantine node does to answers are the
+last twelve (`answering`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from konsil.simulations.sim.attacks import (
     alie,
+    answers_cpa,
+    answers_flip,
+    answers_lma,
     backdoor,
     creep,
     dissensus,
@@ -49,6 +53,9 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
         "on_off": on_off.ATTACK,
         "noisy_copy": noisy_copy.ATTACK,
         "sybil": sybil.ATTACK,
+        **answers_flip.ATTACKS,
+        **answers_lma.ATTACKS,
+        **answers_cpa.ATTACKS,
     }
 )
 """Every attack."""

@@ -11,6 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from konsil.simulations.sim.attacks.view import Attack
+from konsil.simulations.sim.scenario import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,4 +71,4 @@ def _covered(length: int) -> int:
     return max(1, length // SHARE)
 
 
-ATTACK = Attack(poison=poisoned)
+ATTACK = Attack(poison=poisoned, kinds=KINDS)

@@ -10,6 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from konsil.simulations.sim.attacks.view import Attack, rows
+from konsil.simulations.sim.scenario import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,5 +36,5 @@ def boosted(view: View) -> Tensor:
     return rows(view.before, view.hostile) + view.strength_or(STRENGTH) * step
 
 
-ATTACK = Attack(poison=flipped)
+ATTACK = Attack(poison=flipped, kinds=KINDS)
 BOOSTED = Attack(poison=flipped, release=boosted, strength=STRENGTH)

@@ -3,7 +3,8 @@
 They collude and see everything but other nodes' data: every model before and after training,
 and who hears whom. a and x are a node's model before and after a round's training, u = x − a
 its update. The row of a Byzantine node in `trained` is its own training, which is honest
-unless the attack poisons its rows.
+unless the attack poisons its rows. Where answers travel, the rows of `before` and `trained` are
+the nodes' answers to the question instead.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+
+from konsil.simulations.sim.scenario import WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +49,8 @@ class View:
     """As the scenario says; absent: each attack's own."""
     generator: torch.Generator
     """On the CPU, so that a seed draws the same wherever the models lie."""
+    classes: int = 0
+    """Of each answer, where rows are answers: p = question rows × classes."""
 
     @property
     def honest(self) -> Nodes:
@@ -79,6 +84,8 @@ class Attack:
     """One row for each of `View.hostile_links`, in their order; goes before `release`."""
     strength: float | None = None
     """Its own strength; None where it has none, and then a scenario's does nothing."""
+    kinds: tuple[str, ...] = WEIGHTS
+    """The kinds of artifact that it can forge."""
 
 
 def rows(models: Tensor, nodes: Nodes) -> Tensor:

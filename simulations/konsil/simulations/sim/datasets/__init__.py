@@ -19,6 +19,7 @@ from konsil.simulations.sim.datasets import (
     lesions,
     npz_file,
     pneumoniamnist,
+    xray_scanners,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ NAMED: Mapping[str, Callable[[], DataSet]] = {
     "heart_disease": heart_disease.read,
     "pneumoniamnist": pneumoniamnist.read,
     "lesions": lesions.read,
+    "xray_scanners": xray_scanners.read,
 }
 FILES: Mapping[str, Callable[[Path, Population], DataSet]] = {
     ".csv": csv_file.read,

@@ -95,6 +95,7 @@ def cast_of(setting: Setting, timetable: Timetable, folder: Path, *, patience_s:
             name: timetable.own_until(node, timetable.rounds) for node, name in enumerate(names)
         },
         seed=scenario.seed,
+        kinds=(scenario.artifacts.kind,),
         patience_s=patience_s,
         pause_s=REST_S if faults.churn or faults.late or faults.partition else 0.0,
         task_timeout_s=60.0 + 5.0 * len(names),

@@ -80,6 +80,11 @@ def _learning(scenario: Scenario) -> None:
             f'[trust] rule = "{rule}" is none of a daemon',
             hint=f"{INSTEAD}, or one of {', '.join(RULES)}",
         )
+    if len(set(scenario.population.models)) > 1:
+        raise ConfigError(
+            "[population] model: unlike networks are not emulated",
+            hint=f"{INSTEAD}, or konsil demo --task mixed",
+        )
     if kind in CHANGING:
         raise ConfigError(
             f'[topology] kind = "{kind}" changes over the rounds, which links of daemons do not',

@@ -5,6 +5,8 @@ A ledger says of every mix which part it took of which model. Rules without such
 replayed, and their lineage told; but nothing explains their weights, and an audit says so of
 each (`integrate.weight`). Only homes of the rules in `AUDITED` pass without findings.
 
+Only parameters: what answers teach, and sums with a base model, the books do not know.
+
 A node that sends each neighbour a model of its own under one number would sign two faces of one
 log; nobody whose log is audited can do that.
 """
@@ -30,7 +32,12 @@ def check(scenario: Scenario) -> None:
         return
     from konsil.simulations.sim.attacks import ATTACKS
 
-    rule = scenario.trust.rule
+    kind, rule = scenario.artifacts.kind, scenario.trust.rule
+    if kind != "parameters":
+        raise ConfigError(
+            f"[ledger] enabled is for parameters, and {kind} travel",
+            hint="use konsil sim emulate, whose daemons keep ledgers, or take out enabled",
+        )
     if rule not in WEIGHTED:
         raise ConfigError(
             f'[ledger] enabled needs a rule with weights, and [trust] rule = "{rule}" has none',
