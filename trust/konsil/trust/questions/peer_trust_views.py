@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from konsil.trust import integrate
 from konsil.trust.gate import OPERATOR_CAUSES
 from konsil.trust.printable import printable
 from konsil.trust.questions.words import fraction, plural, short, when
@@ -81,9 +82,11 @@ def _lines(word: Word) -> list[str]:
 def _reasons(one: EvidenceRecord) -> list[str]:
     """The evidence figures of a judgement in words."""
     moved = "lowers" if one.g_e9 >= 0 else "raises"
+    found = f"a step towards {short(one.art)} {moved} the private loss by g"
+    if integrate.RULES.get(one.kind) in integrate.TAUGHT:
+        found = f"{short(one.art)} agrees, beyond what is asked of a teacher, by g"
     gain = (
-        f"    a step towards {short(one.art)} {moved} the private loss by g"
-        f" {fraction(one.g_e9, 4)} ± {fraction(one.error_e9, 4)} (usual size S"
+        f"    {found} {fraction(one.g_e9, 4)} ± {fraction(one.error_e9, 4)} (usual size S"
         f" {fraction(one.scale_e9, 4)}): believed harmless p_f {fraction(one.p_f_e9)}"
     )
     distance = (

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING
 
 from konsil.knowledge import mixing
 from konsil.knowledge.judge import trial_model
 from konsil.knowledge.pack import load, read_table
+from konsil.node.learning.kinds.kind import Gain
 from konsil.protocol import tensors
+from konsil.protocol.errors import TaskError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from konsil.knowledge.named import NamedTensors
+    from konsil.node.learning.kinds.kind import Ground
     from konsil.node.learning.worker_messages import Candidate, Mix
     from konsil.node.store.blobs import BlobStore
     from konsil.protocol.digest import Digest
     from konsil.trust.integrate import Coefficient
+
+_log = logging.getLogger(__name__)
 
 
 class Parameters:
@@ -44,11 +51,19 @@ class Parameters:
         del beside  # a payload speaks of every tensor
         return self.own(load(self._blobs.path(candidate.art)))
 
-    def trial(
-        self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
-    ) -> NamedTensors:
-        """See `Kind`."""
-        return trial_model(before, received, reach, rho)
+    def gains(self, ground: Ground) -> list[Gain]:
+        """See `Kind`: how much a trial step towards each lowers the private loss."""
+        before = self.own(ground.before)
+        found = []
+        for candidate, reach in zip(ground.candidates, ground.reaches, strict=True):
+            received = self.received(candidate, before)
+            try:
+                trial = trial_model(ground.before, received, reach, ground.rho)
+                found.append(Gain(*ground.judge.gain(ground.before, trial)))
+            except TaskError as fault:
+                _log.warning("%s of %s: %s", candidate.art.hex(), candidate.node, fault)
+                found.append(Gain(-math.inf, 0.0))
+        return found
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`. The replayable kernel writes it."""
