@@ -19,7 +19,7 @@ MODULES = {floor: sorted((CHECKOUT / floor).rglob("*.py")) for floor in FLOORS}
 WORKER_SIDE = {
     "blending", "compacting", "fingerprints", "plain_torch", "workbench", "worker",
     "kinds.answers", "kinds.choice", "kinds.kind", "kinds.parameters", "kinds.prototypes",
-    "kinds.vectors",
+    "kinds.trials", "kinds.vectors",
 }  # fmt: skip
 """The files of node/ that run in the worker process; the daemon imports none of them."""
 AUDIT_SIDE = (

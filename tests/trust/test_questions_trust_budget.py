@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from ledgers import audit_of, consortium, two
 
@@ -52,6 +53,18 @@ def test_everything_follows(tmp_path):
             data = peer_trust_views.to_data(told, one)
             assert json.loads(json.dumps(data)) == data
             assert data["follows"] is True
+
+
+def test_of_answers_it_is_told_how_far_they_agree(tmp_path):
+    bern, graz = two(tmp_path)
+    rounds(bern, graz)
+    told, found = asked(bern, graz)
+    (*_, word) = found.words
+    replace = msgspec.structs.replace
+    for kind, said in (("parameters", "the private loss"), ("logits", "agrees, beyond what")):
+        judged = replace(word, judgement=replace(word.judgement, kind=kind))
+        lines = peer_trust_views.to_lines(told, replace(found, words=(judged,)))
+        assert sum(said in line for line in lines) == 1
 
 
 def test_a_share_that_does_not_follow_is_marked_where_it_stands(tmp_path):

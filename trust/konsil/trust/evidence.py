@@ -70,9 +70,10 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     rho_e9: Size
     """The bound on the trial step: ``min(trusted median of reach, 6 own)``."""
     g_e9: Gain
-    """The gain: how far the trial step towards the artifact lowers the private loss."""
+    """The gain: how far the trial step towards the artifact lowers the private loss; of answers,
+    how far they agree beyond what is asked of a teacher."""
     error_e9: Size
-    """The standard error of the gain over the rows of the holdout."""
+    """The standard error of the gain over the rows of the holdout, or of the question."""
     scale_e9: Size
     """How large a gain of this round usually is, and at least some errors of it (S)."""
     d_e9: Size

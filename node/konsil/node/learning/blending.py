@@ -1,18 +1,18 @@
 """Blending: judge the received models and mix them into the own one (trust.md, steps 1 to 7).
 
-Measurements are made here, with tensors and the private holdout; from their integers on, all
-is computed by `konsil.trust`, so that an auditor can do it again. What distances, trials and a
+Measurements are made here, with tensors and private rows; from their integers on, all
+is computed by `konsil.trust`, so that an auditor can do it again. What distances, gains and a
 mix are, the kind of artifact says (`konsil.node.learning.kinds`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from konsil.knowledge.pack import load
 from konsil.knowledge.screen import screen
+from konsil.node.learning.kinds.kind import Ground
 from konsil.node.learning.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
 from konsil.protocol import records
 from konsil.protocol.errors import TaskError
@@ -105,7 +105,7 @@ class Blending:
             distances.append(to_e9(received.distance(trained)))
             reaches.append(to_e9(self._seen_from(before, candidate, received).distance(before)))
         tau, rho = medians.bounds_of(distances, reaches, own, trusts)
-        gains, errors = self._gains(before, reaches, rho)
+        gains, errors = self._gains(reaches, rho)
         scales = medians.gain_scales_of(gains, errors, trusts)
         mine = (self._request.before, self._request.trained)
         return tuple(
@@ -149,24 +149,18 @@ class Blending:
         earns nothing by what we have learned since."""
         return self._kind.received(candidate, before) if self._kind.partial else received
 
-    def _gains(
-        self, before: NamedTensors, reaches: Sequence[int], rho: int
-    ) -> tuple[list[int], list[int]]:
-        """How much a bounded step towards each candidate lowers the private loss, and how
-        far that figure may be off."""
-        gains, errors = [], []
-        for candidate, reach in zip(self._candidates, reaches, strict=True):
-            received = self._kind.received(candidate, before)
-            try:
-                trial = self._kind.trial(self._before, received, reach / UNIT_E9, rho / UNIT_E9)
-                gain, error = self._judge.gain(self._before, trial)
-            except TaskError as fault:
-                # What it hands in makes our training fail: that is its loss, not the round's.
-                _log.warning("%s of %s: %s", candidate.art.hex(), candidate.node, fault)
-                gain, error = -math.inf, 0.0
-            gains.append(to_e9(gain))
-            errors.append(to_e9(error))
-        return gains, errors
+    def _gains(self, reaches: Sequence[int], rho: int) -> tuple[list[int], list[int]]:
+        """How good each candidate is shown to be, and how far that figure may be off."""
+        ground = Ground(
+            judge=self._judge,
+            before=self._before,
+            trained=self._trained,
+            candidates=self._candidates,
+            reaches=[reach / UNIT_E9 for reach in reaches],
+            rho=rho / UNIT_E9,
+        )
+        gains = self._kind.gains(ground)
+        return [to_e9(gain.value) for gain in gains], [to_e9(gain.error) for gain in gains]
 
     def _parts(self, measured: Sequence[EvidenceRecord]) -> tuple[integrate.Coefficient, ...]:
         return integrate.coefficients(self._request.trained, self._request.node, measured)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.trust import reasons
+from konsil.trust import integrate, reasons
 from konsil.trust.gate import OPERATOR_CAUSES
 from konsil.trust.printable import printable
 from konsil.trust.questions.words import fraction, plural, short, when
@@ -126,9 +126,12 @@ def _lines(homes: Gathered, word: Word) -> list[str]:
 def _reasons(one: EvidenceRecord) -> list[str]:
     """The evidence figures of a judgement in words."""
     moved = "lowers" if one.g_e9 >= 0 else "raises"
+    found = f"a step towards {short(one.art)} {moved} the private loss"
+    if one.kind in integrate.ANSWERS:
+        agrees = "more" if one.g_e9 >= 0 else "less"
+        found = f"{short(one.art)} agrees {agrees} than is asked of a teacher"
     gain = (
-        f"    a step towards {short(one.art)} {moved} the private loss (g"
-        f" {fraction(one.g_e9, 4)} ± {fraction(one.error_e9, 4)}, usual size S"
+        f"    {found} (g {fraction(one.g_e9, 4)} ± {fraction(one.error_e9, 4)}, usual size S"
         f" {fraction(one.scale_e9, 4)}): believed harmless p_f {fraction(one.p_f_e9)}"
     )
     distance = (

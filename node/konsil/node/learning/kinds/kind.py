@@ -1,23 +1,46 @@
 """Kind: what the rule of trust must be able to do with one kind of artifact.
 
 Whatever is handed in stands for a *point* in some space: a model's tensors, or its answers to a
-question. Distances are taken between points; a trial is a model that went a part of the way
-towards a point; taking in is what the weights make of the own model and the others' payloads.
+question. Distances are taken between points; a gain is what a payload shows to be good for;
+taking in is what the weights make of the own model and the others' payloads.
 A point is never a patient's row, and nothing here knows whom to trust.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from konsil.knowledge.judge import Judge
     from konsil.knowledge.named import NamedTensors
     from konsil.node.learning.worker_messages import Candidate, Mix
     from konsil.protocol.digest import Digest
     from konsil.trust.integrate import Coefficient
+
+
+class Gain(NamedTuple):
+    """How good a payload is shown to be, below 0 for harm, and the standard error of that."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a round's candidates are judged on: the private rows and the models of the round."""
+
+    judge: Judge
+    before: NamedTensors
+    trained: NamedTensors
+    candidates: Sequence[Candidate]
+    reaches: Sequence[float]
+    """How far each candidate's point is from that of `before`."""
+    rho: float
+    """How far a trial goes at most."""
 
 
 class Kind(Protocol):
@@ -54,11 +77,9 @@ class Kind(Protocol):
         """The point that a candidate's payload stands for; what it does not speak of is as in
         the own point `beside`."""
 
-    def trial(
-        self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
-    ) -> NamedTensors:
-        """A model that went from `before` a part of the way to a point at distance `reach`, the
-        way shortened to `rho`."""
+    def gains(self, ground: Ground) -> list[Gain]:
+        """What each candidate's payload shows, in their order; minus infinity where judging it
+        failed."""
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """Write the model that these coefficients make to the new file `out`; its digest."""

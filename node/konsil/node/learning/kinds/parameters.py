@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from konsil.knowledge import mixing
 from konsil.knowledge.judge import trial_model
 from konsil.knowledge.pack import load, read_table
+from konsil.node.learning.kinds.trials import gains_of_trials
 from konsil.protocol import tensors
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from konsil.knowledge.named import NamedTensors
+    from konsil.node.learning.kinds.kind import Gain, Ground
     from konsil.node.learning.worker_messages import Candidate, Mix
     from konsil.node.store.blobs import BlobStore
     from konsil.protocol.digest import Digest
@@ -45,11 +47,14 @@ class Parameters:
         del beside  # a payload speaks of every tensor
         return self.own(load(self._blobs.path(candidate.tensors)))
 
-    def trial(
-        self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
-    ) -> NamedTensors:
-        """See `Kind`."""
-        return trial_model(before, received, reach, rho)
+    def gains(self, ground: Ground) -> list[Gain]:
+        """See `Kind`: how much a trial step towards each lowers the private loss."""
+        before = self.own(ground.before)
+        return gains_of_trials(
+            ground,
+            lambda candidate: self.received(candidate, before),
+            lambda received, reach: trial_model(ground.before, received, reach, ground.rho),
+        )
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`. The replayable kernel writes it."""

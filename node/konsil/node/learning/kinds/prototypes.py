@@ -24,15 +24,19 @@ from konsil.knowledge.teaching.prototypes import (
     prototypes,
     train_towards,
 )
+from konsil.node.learning.kinds.trials import gains_of_trials
 from konsil.protocol import tensors
 from konsil.protocol.digest import tagged
 from konsil.protocol.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from konsil.knowledge.task import Task
+    from konsil.node.learning.kinds.kind import Gain, Ground
     from konsil.node.learning.worker_messages import Candidate, Mix
     from konsil.node.store.blobs import BlobStore
     from konsil.protocol.digest import Digest
@@ -71,34 +75,43 @@ class Prototypes:
 
     def received(self, candidate: Candidate, beside: NamedTensors) -> NamedTensors:
         """See `Kind`."""
-        sheet = self._read(candidate.art, candidate.classes)
+        sheet = self._read(candidate)
         said = (sheet[ROWS] > 0)[:, None]
         return NamedTensors({MEANS: torch.where(said, sheet[MEANS], beside[MEANS])})
 
-    def trial(
-        self, before: NamedTensors, received: NamedTensors, reach: float, rho: float
+    def gains(self, ground: Ground) -> list[Gain]:
+        """See `Kind`: after rows were drawn for a moment to each one's prototypes alone, the way
+        to them shortened."""
+        here = self.own(ground.before)
+        return gains_of_trials(
+            ground,
+            lambda candidate: self.received(candidate, here),
+            lambda received, reach: self._stepped(
+                ground.before, here[MEANS], received[MEANS], min(1.0, ground.rho / (reach or 1.0))
+            ),
+        )
+
+    def _stepped(
+        self, before: NamedTensors, here: Tensor, there: Tensor, part: float
     ) -> NamedTensors:
-        """See `Kind`: drawn for a moment to these prototypes alone, the way to them shortened."""
-        factor = min(1.0, rho / reach) if reach > 0 else 0.0
-        here, there = self.own(before)[MEANS], received[MEANS]
         said = (here != there).any(dim=1).long()
-        sheet = NamedTensors({MEANS: here + factor * (there - here), ROWS: said})
+        sheet = NamedTensors({MEANS: here + part * (there - here), ROWS: said})
         return self._drawn(before, sheet, number=0, own=0.0)
 
     def take_in(self, request: Mix, parts: Sequence[Coefficient], out: Path) -> Digest:
         """See `Kind`."""
         trained = load(self._blobs.path(request.trained))
-        seen = {(one.art, one.node): one.classes for one in request.candidates}
+        given = {(one.art, one.node): one for one in request.candidates}
         sheets = [self.payload(trained)]
-        sheets += [self._read(part.art, seen[part.art, part.node]) for part in parts[1:]]
+        sheets += [self._read(given[part.art, part.node]) for part in parts[1:]]
         sheet = fused(sheets, [part.w_e9 for part in parts])
         return pack.save(self._drawn(trained, sheet, number=request.round, own=1.0), out)
 
-    def _read(self, art: Digest, classes: Collection[str]) -> NamedTensors:
+    def _read(self, candidate: Candidate) -> NamedTensors:
         """A peer's sheet without the classes of which it cannot speak."""
-        sheet = load(self._blobs.path(art))
+        sheet = load(self._blobs.path(candidate.tensors))
         means, rows = sheet[MEANS].double(), sheet[ROWS]
-        known = torch.tensor([name in classes for name in self._task.classes])
+        known = torch.tensor([name in candidate.classes for name in self._task.classes])
         short = means.norm(dim=1) <= 1 + 1e-3
         said = known & short & (rows >= FEWEST)
         return NamedTensors({MEANS: sheet[MEANS], ROWS: torch.where(said, rows, 0)})
