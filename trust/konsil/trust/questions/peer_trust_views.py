@@ -22,10 +22,10 @@ _GATES = {
     None: "the evidence decides again",
 }
 _FIGURES = {
-    "g": "g_e9", "error": "error_e9", "S": "scale_e9", "p_f": "p_f_e9", "d": "d_e9",
-    "tau": "tau_e9", "p_g": "p_g_e9", "q": "q_e9", "own": "own_e9", "reach": "reach_e9",
-    "rho": "rho_e9", "r_before": "r_before_e9", "s_before": "s_before_e9", "r_after": "r_after_e9",
-    "s_after": "s_after_e9", "gate": "gate_e9", "share": "share_e9",
+    "g": "g_e9", "error": "error_e9", "excused": "excused_e9", "S": "scale_e9", "p_f": "p_f_e9",
+    "d": "d_e9", "tau": "tau_e9", "p_g": "p_g_e9", "q": "q_e9", "own": "own_e9",
+    "reach": "reach_e9", "rho": "rho_e9", "r_before": "r_before_e9", "s_before": "s_before_e9",
+    "r_after": "r_after_e9", "s_after": "s_after_e9", "gate": "gate_e9", "share": "share_e9",
     "lag_factor": "lag_factor_e9", "clip": "clip_e9", "step": "step_e9",
     "metropolis": "metropolis_e9", "pinned": "pinned_e9", "w": "w_e9",
 }  # fmt: skip

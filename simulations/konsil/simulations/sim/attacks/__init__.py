@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from konsil.simulations.sim.attacks import (
+    adaptive,
     alie,
     backdoor,
     creep,
@@ -49,6 +50,7 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
         "on_off": on_off.ATTACK,
         "noisy_copy": noisy_copy.ATTACK,
         "sybil": sybil.ATTACK,
+        "adaptive": adaptive.ATTACK,
     }
 )
 """Every attack."""
