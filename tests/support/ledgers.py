@@ -45,7 +45,7 @@ from konsil.protocol.learning_bodies import (
 )
 from konsil.protocol.node_bodies import KeyRotate, LogRedact, key_change
 from konsil.protocol.office_bodies import CharterAdopt
-from konsil.trust import evidence, integrate, medians, score, weights
+from konsil.trust import evidence, integrate, medians, score, weights, whole_round
 from konsil.trust.ageing import aged, day_of
 from konsil.trust.audit import verify_homes
 from konsil.trust.evidence import EvidenceRecord
@@ -245,9 +245,18 @@ class Hospital:
         reaches = [unit + 1_000 * at for at in range(len(arrived))]
         gains = [1_000_000 * (at + 1) for at in range(len(arrived))]
         rates = [self.base_rates.get(sent.publisher, score.NEUTRAL_E9) for sent in arrived]
-        trusts = [score.trust(one, rate) for one, rate in zip(scores, rates, strict=True)]
-        tau, rho = medians.bounds_of(reaches, reaches, unit, trusts)
-        scales = medians.gain_scales_of(gains, [0] * len(gains), trusts)
+        shares = [
+            weights.share(
+                sent.art, mine, copied=self.first.get(sent.art, sent.publisher) != sent.publisher
+            )
+            for sent in arrived
+        ]
+        voices = [
+            whole_round.voice(score.trust(one, rate), changes.get("share_e9", share))
+            for one, rate, share in zip(scores, rates, shares, strict=True)
+        ]
+        tau, rho = medians.bounds_of(reaches, reaches, unit, voices)
+        scales = medians.gain_scales_of(gains, [0] * len(gains), voices)
         measured = (
             EvidenceRecord(
                 node=sent.publisher,
@@ -262,22 +271,19 @@ class Hospital:
                 rho_e9=rho,
                 g_e9=gain,
                 error_e9=0,
+                excused_e9=0,
                 scale_e9=scale,
                 d_e9=reach,
                 tau_e9=tau,
                 r_before_e9=old.r_e9,
                 s_before_e9=old.s_e9,
                 base_rate_e9=rate,
-                share_e9=weights.share(
-                    sent.art,
-                    mine,
-                    copied=self.first.get(sent.art, sent.publisher) != sent.publisher,
-                ),
+                share_e9=share,
                 metropolis_e9=unit // (1 + len(arrived)),
                 step_e9=unit,
             )
-            for sent, old, rate, reach, gain, scale in zip(
-                arrived, scores, rates, reaches, gains, scales, strict=True
+            for sent, old, rate, reach, gain, scale, share in zip(
+                arrived, scores, rates, reaches, gains, scales, shares, strict=True
             )
         )
         return tuple(

@@ -32,7 +32,7 @@ from konsil.protocol import records, tensors
 from konsil.protocol.digest import sha256
 from konsil.protocol.encoding import PLAIN
 from konsil.protocol.errors import TaskError
-from konsil.trust import evidence, integrate, medians, score, weights
+from konsil.trust import evidence, integrate, medians, score, weights, whole_round
 from konsil.trust.fixed import to_e9
 
 
@@ -106,11 +106,18 @@ class ScriptedTrainer:
         distances = [to_e9(abs(other - x)) for other in others]
         reaches = [to_e9(abs(other - a)) for other in others]
         own = to_e9(10.0)
-        trusts = [score.mean(one.r_e9, one.s_e9, one.base_rate_e9) for one in request.candidates]
-        tau, rho = medians.bounds_of(distances, reaches, own, trusts)
-        scales = medians.gain_scales_of([0] * len(others), [0] * len(others), trusts)
+        mine = (request.before, request.trained)
+        shares = [weights.share(c.art, mine, copied=c.copied) for c in request.candidates]
+        voices = [
+            whole_round.voice(score.mean(c.r_e9, c.s_e9, c.base_rate_e9), share)
+            for c, share in zip(request.candidates, shares, strict=True)
+        ]
+        tau, rho = medians.bounds_of(distances, reaches, own, voices)
+        scales = medians.gain_scales_of([0] * len(others), [0] * len(others), voices)
         found = []
-        for candidate, distance, reach in zip(request.candidates, distances, reaches, strict=True):
+        for candidate, distance, reach, share in zip(
+            request.candidates, distances, reaches, shares, strict=True
+        ):
             found.append(
                 evidence.EvidenceRecord(
                     node=candidate.node,
@@ -125,6 +132,7 @@ class ScriptedTrainer:
                     rho_e9=rho,
                     g_e9=0,
                     error_e9=0,
+                    excused_e9=0,
                     scale_e9=scales[0],
                     d_e9=distance,
                     tau_e9=tau,
@@ -133,9 +141,7 @@ class ScriptedTrainer:
                     base_rate_e9=candidate.base_rate_e9,
                     metropolis_e9=candidate.metropolis_e9,
                     pinned_e9=candidate.pinned_e9,
-                    share_e9=weights.share(
-                        candidate.art, (request.before, request.trained), copied=candidate.copied
-                    ),
+                    share_e9=share,
                     step_e9=10**9,
                 )
             )

@@ -42,6 +42,7 @@ def record(**changes) -> EvidenceRecord:
         "rho_e9": 900_000_000,
         "g_e9": 2_000_000,
         "error_e9": 1_000_000,
+        "excused_e9": 0,
         "scale_e9": 3_000_000,
         "d_e9": 800_000_000,
         "tau_e9": 800_000_000,
@@ -55,14 +56,16 @@ def record(**changes) -> EvidenceRecord:
 
 def one_round(gains, distances, **shared) -> list[EvidenceRecord]:
     """Consistent records of one round, as a worker makes them."""
-    trusts = [UNIT_E9 // 2] * len(gains)
-    tau, rho = medians.bounds_of(distances, distances, 400_000_000, trusts)
-    scales = medians.gain_scales_of(gains, [700] * len(gains), trusts)
+    voices = [UNIT_E9] * len(gains)
+    tau, rho = medians.bounds_of(distances, distances, 400_000_000, voices)
+    scales = medians.gain_scales_of(gains, [700] * len(gains), voices)
+    excuses = medians.excuses_of(gains, [700] * len(gains), voices)
     return [
         record(
             node=chr(97 + i) * 32,
             g_e9=gain,
             error_e9=700,
+            excused_e9=excused,
             d_e9=distance,
             reach_e9=distance,
             tau_e9=tau,
@@ -70,12 +73,14 @@ def one_round(gains, distances, **shared) -> list[EvidenceRecord]:
             scale_e9=scale,
             **shared,
         )
-        for i, (gain, distance, scale) in enumerate(zip(gains, distances, scales, strict=True))
+        for i, (gain, distance, scale, excused) in enumerate(
+            zip(gains, distances, scales, excuses, strict=True)
+        )
     ]
 
 
 def test_worked_example_by_hand():
-    """z = 2/3, Phi(1.41667) = .9217 (table); inside 1.5 tau; newcomer; full gate."""
+    """z = 2/3, Phi(1.41667) = .9217 (table); inside 5/3 tau; newcomer; full gate."""
     one = record()
     assert one.p_f_e9 == pytest.approx(921_700_000, abs=100_000)
     assert one.p_g_e9 == UNIT_E9
@@ -97,7 +102,7 @@ def test_an_inverted_and_boosted_model_loses_its_weight_within_a_few_rounds():
         )
         known = score.Score(r_e9=one.r_after_e9, s_e9=one.s_after_e9)
         granted.append(one.w_e9 / one.metropolis_e9)
-    assert granted[0] < 0.3, "even the first step is clipped to 1.5 tau of five"
+    assert granted[0] < 0.3, "even the first step is clipped to 5/3 tau of five"
     assert granted[2:] == [0.0] * 6
     assert one.reason == "distrusted"
 
@@ -116,7 +121,7 @@ def test_a_packed_record_is_recomputed_exactly(g, s, d, tau, r, harm, lag, w, pi
     assert recompute(read) == read == one
     assert 0 <= one.w_e9 <= one.metropolis_e9
     # Not `product`: a distance times a weight may need more than 64 bits.
-    assert one.w_e9 * d // UNIT_E9 <= min(3 * tau // 2, 6 * one.own_e9) + 1
+    assert one.w_e9 * d // UNIT_E9 <= min(5 * tau // 3, 6 * one.own_e9) + 1
 
 
 rows = st.tuples(
@@ -134,8 +139,8 @@ def test_arrays_follow_the_same_rule_as_single_numbers(several):
     def measures(g, s, d, tau, r, harm, lag, w, pinned, step):
         one = np.full_like(g, UNIT_E9) if isinstance(g, np.ndarray) else UNIT_E9
         given_ = Measures(
-            lag=lag, own_e9=tau, g_e9=g, d_e9=d, r_e9=r, s_e9=harm, base_rate_e9=one // 2,
-            share_e9=one, metropolis_e9=w, pinned_e9=pinned,
+            lag=lag, own_e9=tau, g_e9=g, excused_e9=d, d_e9=d, r_e9=r, s_e9=harm,
+            base_rate_e9=one // 2, share_e9=one, metropolis_e9=w, pinned_e9=pinned,
         )  # fmt: skip
         return weigh(given_, s, tau, step)
 
@@ -159,8 +164,8 @@ def test_a_nearer_model_is_never_worse(one, two, tau):
 
 
 def test_geometric_evidence_falls_with_the_square():
-    assert evidence.geometric(3 * UNIT_E9, 2 * UNIT_E9) == UNIT_E9
-    assert evidence.geometric(6 * UNIT_E9, 2 * UNIT_E9) == UNIT_E9 // 4
+    assert evidence.geometric(5 * UNIT_E9, 3 * UNIT_E9) == UNIT_E9
+    assert evidence.geometric(10 * UNIT_E9, 3 * UNIT_E9) == UNIT_E9 // 4
     assert evidence.geometric(1, 0) == 0
     assert evidence.geometric(0, 0) == UNIT_E9
 
@@ -177,6 +182,13 @@ def test_the_benefit_of_the_doubt_is_spent_by_harm():
     assert newcomer.p_f_e9 == pytest.approx(773_372_648, abs=500)
     assert distrusted.trust_before_e9 < 300_000_000
     assert distrusted.p_f_e9 == UNIT_E9 // 2
+
+
+def test_whoever_stands_distrusted_has_no_excuse():
+    harm = {"g_e9": -2_000_000, "excused_e9": 2_000_000}
+    excused, distrusted = record(**harm), record(**harm, s_before_e9=6 * UNIT_E9)
+    assert excused.p_f_e9 == record(g_e9=0).p_f_e9
+    assert distrusted.p_f_e9 == record(g_e9=-2_000_000, s_before_e9=6 * UNIT_E9).p_f_e9
 
 
 def test_a_peer_cast_out_by_mistake_comes_back_by_doing_no_harm():
@@ -209,6 +221,7 @@ def test_a_round_without_contradiction_agrees():
         ("own_e9", 1),
         ("scale_e9", 1),
         ("error_e9", 10**9),
+        ("excused_e9", 1),
         ("rho_e9", 1),
         ("trained", b"x" * 32),
     ],
@@ -256,7 +269,8 @@ def test_a_record_with_an_impossible_value_is_refused(field, value):
         ({"r_before_e9": 500_000_000, "s_before_e9": 2_300_000_000}, "doubted"),
         ({"share_e9": UNIT_E9 // 2}, "copy"),
         ({"step_e9": UNIT_E9 // 2}, "guarded"),
-        ({"d_e9": 1_300_000_000}, "clipped"),
+        ({"r_before_e9": 9 * UNIT_E9, "g_e9": -9_000_000}, "harmful"),
+        ({"d_e9": 1_400_000_000}, "clipped"),
     ],
 )
 def test_the_reason_is_one_word(changes, reason):

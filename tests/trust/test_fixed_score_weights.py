@@ -192,8 +192,8 @@ def test_staleness_lowers_but_never_ends_a_weight():
 def test_the_clipped_step_never_exceeds_its_bound(distance, tau, own):
     factor = weights.clip(distance, tau, own)
     assert 0 <= factor <= UNIT_E9
-    assert factor * distance <= min(3 * tau / 2, 6 * own) * UNIT_E9 * (1 + 1e-12) or (
-        factor == UNIT_E9 and 2 * distance <= min(3 * tau, 12 * own)
+    assert factor * distance <= min(5 * tau / 3, 6 * own) * UNIT_E9 * (1 + 1e-12) or (
+        factor == UNIT_E9 and 3 * distance <= min(5 * tau, 18 * own)
     )
 
 

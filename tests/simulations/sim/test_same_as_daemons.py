@@ -123,6 +123,8 @@ def as_simulation(root):
                     "d_e9": int(judged.measures.d_e9[place]),
                     "scale_e9": int(judged.scale_e9[place]),
                     "g_e9": int(judged.measures.g_e9[place]),
+                    "excused_e9": int(judged.measures.excused_e9[place]),
+                    "tau_e9": int(judged.tau_e9[place]),
                 }
     return found, run.models, setting
 

@@ -68,18 +68,20 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     reach_e9: Size
     """``|x_j - a|``."""
     rho_e9: Size
-    """The bound on the trial step: ``min(trusted median of reach, 6 own)``."""
+    """The bound on the trial step: ``min(trusted third of reach, 6 own)``."""
     g_e9: Gain
     """The gain: how far the trial step towards the artifact lowers the private loss; of answers,
     how far they agree beyond what is asked of a teacher."""
     error_e9: Size
     """The standard error of the gain over the rows of the holdout, or of the question."""
+    excused_e9: Size
+    """How much of the harm the others do too, one standard error at most."""
     scale_e9: Size
     """How large a gain of this round usually is, and at least some errors of it (S)."""
     d_e9: Size
     """``|x_j - x|``."""
     tau_e9: Size
-    """The trusted median of d."""
+    """The trusted third of d."""
     r_before_e9: Size
     s_before_e9: Size
     base_rate_e9: Fraction = score.NEUTRAL_E9
@@ -104,21 +106,29 @@ class EvidenceRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     reason: str = ""
 
 
-def functional(gain_e9: Amount, scale_e9: Amount, gate_e9: Amount | int = UNIT_E9) -> Amount:
-    """The belief that the artifact does no harm: ``Phi(g / S + 0.75 gate)``.
+def functional(
+    gain_e9: Amount,
+    scale_e9: Amount,
+    gate_e9: Amount | int = UNIT_E9,
+    excused_e9: Amount | int = 0,
+) -> Amount:
+    """The belief that the artifact does no harm: ``Phi((g + gate e) / S + 0.75 gate)``.
 
-    `gate_e9` is the peer's gate before this round. The benefit of the doubt is spent by harm
-    done: whoever stands distrusted has to help, not merely to do nothing (docs/adr/0009).
+    `gate_e9` is the peer's gate before this round, `excused_e9` (e) the harm that the others do
+    too. Excuse and benefit of the doubt are spent by harm done: whoever stands distrusted has
+    to help, not merely to do nothing (docs/adr/0009, 0016).
     """
     doubt = gate_e9 * BENEFIT_OF_DOUBT_E9 // UNIT_E9
-    return normal_cdf(ratio(gain_e9, greater(scale_e9, 1)) + doubt)
+    # A part of a thousandth, because an excuse times a gate may need more than 64 bits.
+    excused = excused_e9 // 1000 * (gate_e9 // 1_000_000)
+    return normal_cdf(ratio(gain_e9 + excused, greater(scale_e9, 1)) + doubt)
 
 
 def geometric(distance_e9: Amount, tau_e9: Amount) -> Amount:
-    """The belief from its distance: ``min(1, (1.5 tau / d)**2)``. This tau is never capped."""
-    way = greater(2 * distance_e9, 1)
-    nearness = ratio(lesser(3 * tau_e9, way), way)
-    near: Amount = choose(2 * distance_e9 <= 3 * tau_e9, UNIT_E9, nearness)
+    """The belief from its distance: ``min(1, (5/3 tau / d)**2)``. This tau is never capped."""
+    way = greater(3 * distance_e9, 1)
+    nearness = ratio(lesser(5 * tau_e9, way), way)
+    near: Amount = choose(3 * distance_e9 <= 5 * tau_e9, UNIT_E9, nearness)
     return product(near, near)
 
 
@@ -128,6 +138,7 @@ class Measures(msgspec.Struct, Generic[Amount], frozen=True, kw_only=True):
     lag: Amount
     own_e9: Amount
     g_e9: Amount
+    excused_e9: Amount
     d_e9: Amount
     r_e9: Amount
     s_e9: Amount
@@ -161,12 +172,13 @@ def weigh(
     m = measures
     before = score.mean(m.r_e9, m.s_e9, m.base_rate_e9)
     gate_before = weights.gate(before)
-    p_f = functional(m.g_e9, scale_e9, gate_before)
+    p_f = functional(m.g_e9, scale_e9, gate_before, m.excused_e9)
     p_g = geometric(m.d_e9, tau_e9)
     q = product(p_f, p_g)
     r, s = score.after(m.r_e9, m.s_e9, q, gate_before == 0)
     trust = score.mean(r, s, m.base_rate_e9)
-    gate: Amount = choose(m.pinned_e9 == UNPINNED, weights.gate(trust), m.pinned_e9)
+    opened = lesser(weights.gate(trust), weights.opening(q))
+    gate: Amount = choose(m.pinned_e9 == UNPINNED, opened, m.pinned_e9)
     lag_factor = weights.staleness(m.lag)
     clip = weights.clip(m.d_e9, tau_e9, m.own_e9)
     return Weighed(
@@ -193,6 +205,7 @@ def recompute(record: EvidenceRecord) -> EvidenceRecord:
         lag=record.lag,
         own_e9=record.own_e9,
         g_e9=record.g_e9,
+        excused_e9=record.excused_e9,
         d_e9=record.d_e9,
         r_e9=record.r_before_e9,
         s_e9=record.s_before_e9,
@@ -230,9 +243,10 @@ def disagreements(records: Sequence[EvidenceRecord], *, whole: bool = True) -> t
 
 def _apart(records: Sequence[EvidenceRecord]) -> tuple[str, ...]:
     """What all the candidates of a round say together, held against what each record says."""
-    first, trusts = records[0], [record.trust_before_e9 for record in records]
+    first = records[0]
+    voices = [whole_round.voice(r.trust_before_e9, r.share_e9) for r in records]
     tau, rho = whole_round.bounds(
-        [r.d_e9 for r in records], [r.reach_e9 for r in records], first.own_e9, trusts
+        [r.d_e9 for r in records], [r.reach_e9 for r in records], first.own_e9, voices
     )
     found = [
         f"{field} is {getattr(first, field)}, but {follows} follows"
@@ -240,10 +254,15 @@ def _apart(records: Sequence[EvidenceRecord]) -> tuple[str, ...]:
         if getattr(first, field) != follows
     ]
     gains, errors = [r.g_e9 for r in records], [r.error_e9 for r in records]
-    scales = whole_round.gain_scales(gains, errors, trusts)
-    for record, follows in zip(records, scales, strict=True):
-        if record.scale_e9 != follows:
-            found.append(f"{record.node}: scale_e9 is {record.scale_e9}, but {follows} follows")
+    apart = {
+        "scale_e9": whole_round.gain_scales(gains, errors, voices),
+        "excused_e9": whole_round.excuses(gains, errors, voices),
+    }
+    for field, follow in apart.items():
+        for record, follows in zip(records, follow, strict=True):
+            said = getattr(record, field)
+            if said != follows:
+                found.append(f"{record.node}: {field} is {said}, but {follows} follows")
     return tuple(found)
 
 
@@ -252,7 +271,7 @@ def reason_of(record: EvidenceRecord) -> str:
     if record.pinned_e9 is not None:
         return "muted" if record.pinned_e9 == 0 else "pinned"
     if record.gate_e9 == 0:
-        return "distrusted"
+        return "harmful" if weights.gate(record.trust_e9) else "distrusted"
     if record.share_e9 < UNIT_E9:
         return "copy"
     if record.step_e9 < UNIT_E9:
@@ -264,5 +283,4 @@ def reason_of(record: EvidenceRecord) -> str:
 
 _SHARED = (
     "kind", "round", "before", "trained", "own_e9", "rho_e9", "tau_e9", "step_e9",
-
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Trusted medians: the middle of what a round's candidates show, each heard as it is trusted.
+"""Trusted medians: what most of a round's candidates show, each heard as it is trusted.
 
 What `konsil.trust.whole_round` defines for one round, for arrays of int64 with the candidates of
 one receiver along the last axis; a place whose voice is 0 is nobody. A worker's round is one row,
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from konsil.trust import score, weights, whole_round
-from konsil.trust.fixed import CEILING_E9
+from konsil.trust.fixed import CEILING_E9, product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,24 +22,22 @@ if TYPE_CHECKING:
 _NOBODY = np.iinfo(np.int64).max
 
 
-def voices(trusts_e9: Integers, present: Truths) -> Integers:
-    """How loud each candidate is: ``clip((T - 0.3) / 0.2, 0.05, 1)``, T before this round."""
-    loud = np.maximum(weights.gate(trusts_e9), whole_round.FAINTEST_VOICE_E9)
-    return np.where(present, loud, 0)
+def voices(trusts_e9: Integers, shares_e9: Integers, present: Truths) -> Integers:
+    """`whole_round.voice` of each candidate; 0 where there is nobody."""
+    loud = product(weights.gate(trusts_e9), shares_e9)
+    return np.where(present, np.maximum(loud, whole_round.FAINTEST_VOICE_E9), 0)
 
 
-def trusted_median(values: Integers, voices_e9: Integers) -> Integers:
-    """The smallest value at which the cumulative voice reaches half the total; 0 of nobody.
-
-    Shapes (…, k) to (…).
-    """
+def trusted_part(values: Integers, voices_e9: Integers, part: int) -> Integers:
+    """See `whole_round.trusted_part`; shapes (…, k) to (…)."""
     if values.shape[-1] == 0:
         return np.zeros(values.shape[:-1], dtype=np.int64)
     order = np.argsort(np.where(voices_e9 > 0, values, _NOBODY), axis=-1, kind="stable")
     ranked = np.take_along_axis(values, order, axis=-1)
     reached = np.cumsum(np.take_along_axis(voices_e9, order, axis=-1), axis=-1)
     total = reached[..., -1:]
-    place = np.argmax(2 * reached >= total, axis=-1, keepdims=True)
+    least = total + (part != whole_round.HALF)
+    place = np.argmax(part * reached >= least, axis=-1, keepdims=True)
     median = np.take_along_axis(ranked, place, axis=-1)
     return np.where(total > 0, median, 0)[..., 0]
 
@@ -54,8 +52,14 @@ def bounds(
     both = np.stack(
         [np.concatenate([values, expected], axis=-1) for values in (distances, reaches)]
     )
-    tau, rho = trusted_median(both, np.broadcast_to(heard, both.shape))
+    tau, rho = trusted_part(both, np.broadcast_to(heard, both.shape), whole_round.THIRD)
     return tau, np.minimum(rho, 6 * own_e9)
+
+
+def excuses(gains: Integers, errors: Integers, voices_e9: Integers) -> Integers:
+    """See `whole_round.excuses`; shapes (…, k)."""
+    common = np.maximum(-_medians_of_others(gains, voices_e9), 0)
+    return np.minimum(common, errors)
 
 
 def gain_scales(gains: Integers, errors: Integers, voices_e9: Integers) -> Integers:
@@ -92,24 +96,27 @@ def _medians_of_others(values: Integers, voices_e9: Integers) -> Integers:
 
 
 def bounds_of(
-    distances: Sequence[int], reaches: Sequence[int], own_e9: int, trusts_e9: Sequence[int]
+    distances: Sequence[int], reaches: Sequence[int], own_e9: int, voices_e9: Sequence[int]
 ) -> tuple[int, int]:
     """`bounds` of a single round, its candidates given as lists."""
     far, way = _column(distances), _column(reaches)
-    tau, rho = bounds(far, way, np.array(own_e9), _heard(trusts_e9))
+    tau, rho = bounds(far, way, np.array(own_e9), _column(voices_e9))
     return int(tau), int(rho)
 
 
+def excuses_of(gains: Sequence[int], errors: Sequence[int], voices_e9: Sequence[int]) -> list[int]:
+    """`excuses` of a single round, its candidates given as lists."""
+    found: list[int] = excuses(_column(gains), _column(errors), _column(voices_e9)).tolist()
+    return found
+
+
 def gain_scales_of(
-    gains: Sequence[int], errors: Sequence[int], trusts_e9: Sequence[int]
+    gains: Sequence[int], errors: Sequence[int], voices_e9: Sequence[int]
 ) -> list[int]:
     """`gain_scales` of a single round, its candidates given as lists."""
-    scales: list[int] = gain_scales(_column(gains), _column(errors), _heard(trusts_e9)).tolist()
+    heard = _column(voices_e9)
+    scales: list[int] = gain_scales(_column(gains), _column(errors), heard).tolist()
     return scales
-
-
-def _heard(trusts_e9: Sequence[int]) -> Integers:
-    return voices(_column(trusts_e9), np.ones(len(trusts_e9), dtype=bool))
 
 
 def _column(values: Sequence[int]) -> Integers:

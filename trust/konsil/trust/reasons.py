@@ -9,6 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from konsil.trust import integrate
 from konsil.trust.fixed import UNIT_E9
 from konsil.trust.gate import Penalty
 
@@ -23,6 +24,7 @@ WEIGHTS: Mapping[str, str] = MappingProxyType(
         "clipped": "it lies far away, so its step was shortened",
         "doubted": "evidence of harm took a part of its weight",
         "distrusted": "evidence of harm took all of its weight",
+        "harmful": "what it does to the private loss is plain harm, so this one counts nothing",
         "copy": "a copy or an echo, so it counts nothing",
         "guarded": "the whole mix raised the private loss, so its step was shortened",
         "muted": "a person gave it no weight",
@@ -37,13 +39,22 @@ def weight(reason: str) -> str:
     return WEIGHTS.get(reason, reason)
 
 
+def shown(record: EvidenceRecord, artifact: str) -> str:
+    """What the gain of a judgement says of `artifact`, without its size."""
+    if record.kind in integrate.ANSWERS:
+        return (
+            f"{artifact} agrees {'more' if record.g_e9 >= 0 else 'less'} than is asked of a teacher"
+        )
+    way = "lowers" if record.g_e9 >= 0 else "raises"
+    return f"a step towards {artifact} {way} the private loss"
+
+
 def moved(record: EvidenceRecord | Penalty) -> str:
     """What moved trust: a refusal, harm, distance, or nothing of these."""
     if isinstance(record, Penalty):
         return f"refused at {record.stage} for {', '.join(record.reasons)}"
     gain, error = abs(record.g_e9) / UNIT_E9, record.error_e9 / UNIT_E9
-    way = "lowers" if record.g_e9 >= 0 else "raises"
-    function = f"a step towards it {way} the private loss by {gain:.4f} ± {error:.4f}"
+    function = f"{shown(record, 'it')} by {gain:.4f} ± {error:.4f}"
     if record.p_g_e9 < record.p_f_e9:
         distance, usual = record.d_e9 / UNIT_E9, record.tau_e9 / UNIT_E9
         return f"it lies {distance:.3f} away, where {usual:.3f} is usual; {function}"

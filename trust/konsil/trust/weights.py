@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CLOSED_E9 = 300_000_000
 _OPENING_E9 = 200_000_000
+_HARMFUL_E9 = 200_000_000
 
 
 def metropolis_e9(degree: Amount, other_degree: Amount) -> Amount:
@@ -65,15 +66,27 @@ def gate(trust_e9: Amount) -> Amount:
     return lesser(greater((trust_e9 - _CLOSED_E9) * UNIT_E9 // _OPENING_E9, 0), UNIT_E9)
 
 
-def clip(distance_e9: Amount, tau_e9: Amount, own_e9: Amount) -> Amount:
-    """The factor that shortens a peer's step to ``min(1.5 tau, 6 own)`` (step 7).
+def opening(quality_e9: Amount) -> Amount:
+    """How far one artifact of this quality opens the gate, whatever its author did before.
 
-    `distance_e9` is from the own trained model to the peer's, `tau_e9` the trusted median
+    Closed up to 0.2, fully open from 0.4 on: harm that is this plain is refused at once, not
+    after trust that was earned in better days is spent (docs/adr/0016).
+
+    >>> opening(200_000_000), opening(300_000_000), opening(400_000_000)
+    (0, 500000000, 1000000000)
+    """
+    return lesser(greater((quality_e9 - _HARMFUL_E9) * UNIT_E9 // _OPENING_E9, 0), UNIT_E9)
+
+
+def clip(distance_e9: Amount, tau_e9: Amount, own_e9: Amount) -> Amount:
+    """The factor that shortens a peer's step to ``min(5/3 tau, 6 own)`` (step 7).
+
+    `distance_e9` is from the own trained model to the peer's, `tau_e9` the trusted third
     of such distances, `own_e9` the length of the node's own step of this round. 0 at a
     saturated distance, because how far away the model really is was lost.
     """
-    reach = lesser(3 * tau_e9, 12 * own_e9)
-    way = greater(2 * distance_e9, 1)
+    reach = lesser(5 * tau_e9, 18 * own_e9)
+    way = greater(3 * distance_e9, 1)
     factor = choose(way <= reach, UNIT_E9, part(lesser(reach, way), way))
     near = choose(distance_e9 <= 0, UNIT_E9, factor)
     return choose(distance_e9 >= CEILING_E9, 0, near)  # type: ignore[no-any-return]

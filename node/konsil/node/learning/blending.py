@@ -16,7 +16,7 @@ from konsil.node.learning.kinds.kind import Ground
 from konsil.node.learning.worker_messages import Candidate, Judged, Mix, Mixed, MixedPart
 from konsil.protocol import records
 from konsil.protocol.errors import TaskError
-from konsil.trust import evidence, integrate, medians, score, weights
+from konsil.trust import evidence, integrate, medians, score, weights, whole_round
 from konsil.trust.evidence import EvidenceRecord
 from konsil.trust.fixed import CEILING_E9, UNIT_E9, to_e9
 
@@ -98,16 +98,21 @@ class Blending:
         """The records of all candidates at the whole step: measured first, then weighed."""
         before, trained = self._kind.own(self._before), self._kind.own(self._trained)
         own = to_e9(trained.distance(before))
-        trusts = [score.mean(c.r_e9, c.s_e9, c.base_rate_e9) for c in self._candidates]
+        mine = (self._request.before, self._request.trained)
+        shares = [weights.share(c.art, mine, copied=c.copied) for c in self._candidates]
+        voices = [
+            whole_round.voice(score.mean(c.r_e9, c.s_e9, c.base_rate_e9), share)
+            for c, share in zip(self._candidates, shares, strict=True)
+        ]
         distances, reaches = [], []
         for candidate in self._candidates:
             received = self._kind.received(candidate, trained)
             distances.append(to_e9(received.distance(trained)))
             reaches.append(to_e9(self._seen_from(before, candidate, received).distance(before)))
-        tau, rho = medians.bounds_of(distances, reaches, own, trusts)
+        tau, rho = medians.bounds_of(distances, reaches, own, voices)
         gains, errors = self._gains(reaches, rho)
-        scales = medians.gain_scales_of(gains, errors, trusts)
-        mine = (self._request.before, self._request.trained)
+        excuses = medians.excuses_of(gains, errors, voices)
+        scales = medians.gain_scales_of(gains, errors, voices)
         return tuple(
             evidence.recompute(
                 EvidenceRecord(
@@ -123,13 +128,14 @@ class Blending:
                     rho_e9=rho,
                     g_e9=gain,
                     error_e9=error,
+                    excused_e9=excused,
                     scale_e9=scale,
                     d_e9=distance,
                     tau_e9=tau,
                     r_before_e9=candidate.r_e9,
                     s_before_e9=candidate.s_e9,
                     base_rate_e9=candidate.base_rate_e9,
-                    share_e9=weights.share(candidate.art, mine, copied=candidate.copied),
+                    share_e9=share,
                     metropolis_e9=weights.shared_out(
                         candidate.metropolis_e9, len(self._candidates)
                     ),
@@ -137,8 +143,16 @@ class Blending:
                     step_e9=UNIT_E9,
                 )
             )
-            for candidate, distance, reach, gain, error, scale in zip(
-                self._candidates, distances, reaches, gains, errors, scales, strict=True
+            for candidate, share, distance, reach, gain, error, excused, scale in zip(
+                self._candidates,
+                shares,
+                distances,
+                reaches,
+                gains,
+                errors,
+                excuses,
+                scales,
+                strict=True,
             )
         )
 

@@ -15,7 +15,7 @@ import torch
 
 from konsil.knowledge.train import seed_of
 from konsil.simulations.sim.attacks.forge import forge
-from konsil.simulations.sim.attacks.view import View
+from konsil.simulations.sim.attacks.view import Learning, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,8 @@ class Post:
         self._released: deque[Tensor] = deque(maxlen=late + 1)
         question = setting.question
         self._classes = 0 if question is None else len(question.classes)
+        self._learning: Learning | None = None
+        """What Byzantine nodes try models on, since their first round."""
         self.bytes = 4 * setting.network.layout.elements
         """Of one model or vector that travels: float32, without headers and envelope; answers
         take two bytes each."""
@@ -78,6 +80,10 @@ class Post:
         """What all release, rows for single links, and which hostile link brings which row."""
         scenario, hostile = self._setting.scenario, self._setting.hostile
         generator = torch.Generator().manual_seed(seed_of(scenario.seed, "attack", str(number)))
+        if self._learning is None and self._setting.question is None:
+            self._learning = Learning.of(
+                self._setting.network, self._setting.cohorts, hostile, trained.device.type
+            )
         view = View(
             number=number,
             rounds=scenario.training.rounds,
@@ -88,6 +94,7 @@ class Post:
             strength=scenario.adversary.strength,
             generator=generator,
             classes=self._classes,
+            learning=self._learning,
         )
         forged = forge(scenario.adversary.attacks, view)
         released = trained.clone()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from konsil.trust import integrate, reasons
+from konsil.trust import reasons
 from konsil.trust.gate import OPERATOR_CAUSES
 from konsil.trust.printable import printable
 from konsil.trust.questions.words import fraction, plural, short, when
@@ -26,10 +26,10 @@ _GATES = {
 }
 _FIGURES = {
     "base_rate": "base_rate_e9",
-    "g": "g_e9", "error": "error_e9", "S": "scale_e9", "p_f": "p_f_e9", "d": "d_e9",
-    "tau": "tau_e9", "p_g": "p_g_e9", "q": "q_e9", "own": "own_e9", "reach": "reach_e9",
-    "rho": "rho_e9", "r_before": "r_before_e9", "s_before": "s_before_e9", "r_after": "r_after_e9",
-    "s_after": "s_after_e9", "gate": "gate_e9", "share": "share_e9",
+    "g": "g_e9", "error": "error_e9", "excused": "excused_e9", "S": "scale_e9", "p_f": "p_f_e9",
+    "d": "d_e9", "tau": "tau_e9", "p_g": "p_g_e9", "q": "q_e9", "own": "own_e9",
+    "reach": "reach_e9", "rho": "rho_e9", "r_before": "r_before_e9", "s_before": "s_before_e9",
+    "r_after": "r_after_e9", "s_after": "s_after_e9", "gate": "gate_e9", "share": "share_e9",
     "lag_factor": "lag_factor_e9", "clip": "clip_e9", "step": "step_e9",
     "metropolis": "metropolis_e9", "pinned": "pinned_e9", "w": "w_e9",
 }  # fmt: skip
@@ -125,13 +125,8 @@ def _lines(homes: Gathered, word: Word) -> list[str]:
 
 def _reasons(one: EvidenceRecord) -> list[str]:
     """The evidence figures of a judgement in words."""
-    moved = "lowers" if one.g_e9 >= 0 else "raises"
-    found = f"a step towards {short(one.art)} {moved} the private loss"
-    if one.kind in integrate.ANSWERS:
-        agrees = "more" if one.g_e9 >= 0 else "less"
-        found = f"{short(one.art)} agrees {agrees} than is asked of a teacher"
     gain = (
-        f"    {found} (g {fraction(one.g_e9, 4)} ± {fraction(one.error_e9, 4)}, usual size S"
+        f"    {reasons.shown(one, short(one.art))} (g {fraction(one.g_e9, 4)} ± {fraction(one.error_e9, 4)}, usual size S"
         f" {fraction(one.scale_e9, 4)}): believed harmless p_f {fraction(one.p_f_e9)}"
     )
     distance = (

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from konsil.simulations.sim.attacks import (
+    adaptive,
     alie,
     answers_cpa,
     answers_flip,
@@ -53,6 +54,7 @@ ATTACKS: Mapping[str, Attack] = MappingProxyType(
         "on_off": on_off.ATTACK,
         "noisy_copy": noisy_copy.ATTACK,
         "sybil": sybil.ATTACK,
+        "adaptive": adaptive.ATTACK,
         **answers_flip.ATTACKS,
         **answers_lma.ATTACKS,
         **answers_cpa.ATTACKS,

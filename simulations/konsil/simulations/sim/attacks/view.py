@@ -24,11 +24,56 @@ if TYPE_CHECKING:
 
     from konsil.simulations.sim.cohorts import Cohorts
     from konsil.simulations.sim.links import Links, Nodes
+    from konsil.simulations.sim.networks import Network, Step
+
+POOLED = 256
+"""Rows on which Byzantine nodes try models."""
 
 Poison: TypeAlias = "Callable[[Cohorts, Nodes, int], Cohorts]"
 """(data, Byzantine nodes, seed) to the data with their training rows changed."""
 Release: TypeAlias = "Callable[[View], Tensor]"
 """A view to rows of models."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What Byzantine nodes can try models on: the network, and their own rows, pooled."""
+
+    network: Network
+    inputs: Tensor
+    """(m, …)."""
+    targets: Tensor
+    """(m)."""
+
+    @classmethod
+    def of(cls, network: Network, cohorts: Cohorts, hostile: Nodes, device: str) -> Learning:
+        """With the training rows of these nodes, about `POOLED` at most."""
+        held = np.repeat(hostile, cohorts.train_rows[hostile])
+        first = np.concatenate([np.arange(one) for one in cohorts.train_rows[hostile]])
+        every = max(1, len(held) // POOLED)
+        node, row = held[::every], first[::every]
+        rows, labels = cohorts.inputs[node, row], cohorts.targets[node, row]
+        return cls(network, rows.to(device), labels.to(device))
+
+    def steps(self, models: int, count: int) -> list[Step]:
+        """So many times all rows, for that many models."""
+        from konsil.simulations.sim.networks import Step
+
+        inputs = self.inputs.expand(models, *self.inputs.shape)
+        targets = self.targets.expand(models, -1)
+        weights = inputs.new_full(targets.shape, 1 / len(self.targets))
+        return [Step(inputs, targets, weights)] * count
+
+    def losses(self, models: Tensor) -> Tensor:
+        """(b): the mean cross-entropy of models (b, p)."""
+        from torch.nn import functional
+
+        inputs = self.inputs.expand(len(models), *self.inputs.shape)
+        answers = self.network.outputs(models, inputs).flatten(0, 1)
+        several = functional.cross_entropy(
+            answers, self.targets.repeat(len(models)), reduction="none"
+        )
+        return several.view(len(models), -1).mean(1)
 
 
 @dataclass(frozen=True)
@@ -51,6 +96,8 @@ class View:
     """On the CPU, so that a seed draws the same wherever the models lie."""
     classes: int = 0
     """Of each answer, where rows are answers: p = question rows × classes."""
+    learning: Learning | None = None
+    """What they can try models on; None for one that stands alone."""
 
     @property
     def honest(self) -> Nodes:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from konsil.protocol.digest import Digest
     from konsil.simulations.sim.rules.evidence import Judgement
 
-_MEASURED = ("lag", "own_e9", "g_e9", "d_e9", "share_e9", "metropolis_e9", "base_rate_e9")
+_MEASURED = (
+    "lag",
+    "own_e9",
+    "g_e9",
+    "excused_e9",
+    "d_e9",
+    "share_e9",
+    "metropolis_e9",
+    "base_rate_e9",
+)
 _SHARED = ("reach_e9", "error_e9", "rho_e9", "tau_e9", "scale_e9", "step_e9")
 _BEFORE = {"r_e9": "r_before_e9", "s_e9": "s_before_e9"}
 

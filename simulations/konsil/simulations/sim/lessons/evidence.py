@@ -46,21 +46,23 @@ class Evidence:
         seen = lesson.sheets.spoken(*said, here[receiver])
         distance = _apart(lesson.sheets.spoken(*said, there[receiver]), there[receiver])
         reach, own = _apart(seen, here[receiver]), _apart(there, here)
-        heard = medians.voices(table.of_links(score.mean(r, s)), table.present)
+        share = np.where(lesson.copied, 0, UNIT_E9)
+        trust, kept = table.of_links(score.mean(r, s)), table.of_links(share)
+        heard = medians.voices(trust, kept, table.present)
         tau, rho = medians.bounds(table.of_links(distance), table.of_links(reach), own, heard)
         gain, error = _trials(lesson, here[receiver], seen, reach, rho[receiver])
-        scale = table.to_links(
-            medians.gain_scales(table.of_links(gain), table.of_links(error), heard)
-        )
+        gains, errors = table.of_links(gain), table.of_links(error)
+        scale = table.to_links(medians.gain_scales(gains, errors, heard))
         measures = evidence.Measures(
             lag=lesson.lag,
             own_e9=own[receiver],
             g_e9=gain,
+            excused_e9=table.to_links(medians.excuses(gains, errors, heard)),
             d_e9=distance,
             r_e9=r,
             s_e9=s,
             base_rate_e9=np.full_like(r, score.NEUTRAL_E9),
-            share_e9=np.where(lesson.copied, 0, UNIT_E9),
+            share_e9=share,
             metropolis_e9=weights.shared_out(
                 lesson.routes.metropolis_e9, lesson.routes.degrees[receiver]
             ),

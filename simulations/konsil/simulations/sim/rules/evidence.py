@@ -65,11 +65,14 @@ class Evidence:
         links, table = exchange.links, self._tables_of(exchange.routes)
         r, s = self._memory.of(links)
         distance, reach, own = _distances(exchange)
-        heard = medians.voices(table.of_links(score.mean(r, s)), table.present)
+        share = shares(exchange, distance, reach)
+        trust, kept = table.of_links(score.mean(r, s)), table.of_links(share)
+        heard = medians.voices(trust, kept, table.present)
         tau, rho = medians.bounds(table.of_links(distance), table.of_links(reach), own, heard)
         rho_of, tau_of = rho[links.receiver], tau[links.receiver]
         way = torch.from_numpy(_way(reach, rho_of)).to(exchange.trained.device)
         gain, error, loss = _quantised(*self._judging.gains(exchange, way))
+        excused = medians.excuses(table.of_links(gain), table.of_links(error), heard)
         scale = medians.gain_scales(table.of_links(gain), table.of_links(error), heard)
         scale_of = table.to_links(scale)
         degrees = exchange.routes.degrees[links.receiver]
@@ -77,11 +80,12 @@ class Evidence:
             lag=exchange.lag,
             own_e9=own[links.receiver],
             g_e9=gain,
+            excused_e9=table.to_links(excused),
             d_e9=distance,
             r_e9=r,
             s_e9=s,
             base_rate_e9=np.full_like(r, score.NEUTRAL_E9),
-            share_e9=shares(exchange, distance, reach),
+            share_e9=share,
             metropolis_e9=weights.shared_out(exchange.metropolis_e9, degrees),
             pinned_e9=np.full_like(r, evidence.UNPINNED),
         )
