@@ -127,7 +127,8 @@ def _reasons(one: EvidenceRecord) -> list[str]:
     """The evidence figures of a judgement in words."""
     gain = (
         f"    {reasons.shown(one, short(one.art))} (g {fraction(one.g_e9, 4)}"
-        f" ± {fraction(one.error_e9, 4)}, usual size S {fraction(one.scale_e9, 4)}): believed harmless p_f {fraction(one.p_f_e9)}"
+        f" ± {fraction(one.error_e9, 4)}, usual size S {fraction(one.scale_e9, 4)}):"
+        f" believed harmless p_f {fraction(one.p_f_e9)}"
     )
     distance = (
         f"    it lies d {fraction(one.d_e9)} away (usual distance tau {fraction(one.tau_e9)}):"
