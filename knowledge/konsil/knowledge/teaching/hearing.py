@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from konsil.knowledge.teaching.agreement import Agreement, agreement, by_class
+from konsil.knowledge.teaching.agreement import Agreement, agreements, by_class
 from konsil.knowledge.teaching.consensus import consensus
 from konsil.knowledge.teaching.voices import voices
 from konsil.protocol.errors import LocalProtocolError
@@ -83,11 +83,10 @@ def heard(
     bar = _bar(found, trusts)
     gains = [0.0 if one is None else min(one.value - bar, MOST * one.error) for one in found]
     errors = [0.0 if one is None else one.error for one in found]
-    lesson = torch.zeros(known.shape, dtype=torch.float64)
-    for place, (sheet, view) in enumerate(zip(sheets, views, strict=True)):
-        values, wide = by_class(sheet, view.answers, known[place] & view.known)
-        misled = values + MISLED * wide < bar / 2
-        lesson[place] = loud[place] * (known[place] & ~misled)
+    lesson = loud[:, None] * known
+    if views:
+        values, wide = by_class(*_pairs(views, sheets, known))
+        lesson = lesson * ~(values + MISLED * wide < bar / 2)
     exact = torch.float64
     return Heard(torch.tensor(gains, dtype=exact), torch.tensor(errors, dtype=exact), lesson)
 
@@ -118,10 +117,21 @@ def _held_against(
     views: Sequence[_View], sheets: Sequence[Tensor], known: Tensor
 ) -> list[Agreement | None]:
     """How far each teacher agrees with its view, where both know something."""
+    if not views:
+        return []
+    values, errors = agreements(*_pairs(views, sheets, known))
     return [
-        agreement(sheet, view.answers, mine & view.known)
-        for sheet, view, mine in zip(sheets, views, known, strict=True)
+        None if math.isnan(value) else Agreement(value, error)
+        for value, error in zip(values.tolist(), errors.tolist(), strict=True)
     ]
+
+
+def _pairs(
+    views: Sequence[_View], sheets: Sequence[Tensor], known: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each teacher's sheet (k, n, C) and its view (k, n, C), and the classes of both (k, C)."""
+    answers, theirs = (torch.stack(list(each)) for each in zip(*views, strict=True))
+    return torch.stack(list(sheets)), answers, known & theirs
 
 
 def _bar(found: Sequence[Agreement | None], trusts: Tensor) -> float:

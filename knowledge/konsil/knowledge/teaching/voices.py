@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from konsil.knowledge.teaching.agreement import agreement
+from konsil.knowledge.teaching.agreement import directions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,23 +39,24 @@ def voices(sheets: Sequence[Tensor], known: Tensor, trusts: Tensor, reference: T
     true.
     """
     count = torch.ones(len(sheets), dtype=torch.float64)
-    for first in range(len(sheets)):
-        for second in range(first + 1, len(sheets)):
-            common = known[first] & known[second]
-            likeness = alike(sheets[first], sheets[second], common, reference)
-            part = min(max((likeness - DIFFERENT) / (SAME - DIFFERENT), 0.0), 1.0)
-            count[first] += part * trusts[second]
-            count[second] += part * trusts[first]
+    if len(sheets) < 2:
+        return count
+    one, other = torch.combinations(torch.arange(len(sheets))).unbind(dim=1)
+    said = torch.stack(list(sheets))
+    likeness = alike(said[one], said[other], known[one] & known[other], reference)
+    part = ((likeness - DIFFERENT) / (SAME - DIFFERENT)).clamp(0, 1)
+    count.index_add_(0, one, part * trusts[other])
+    count.index_add_(0, other, part * trusts[one])
     return 1 / count
 
 
-def alike(one: Tensor, other: Tensor, known: Tensor, reference: Tensor) -> float:
-    """What two sheets have in common beyond the reference, on the known classes (C, bool).
+def alike(ones: Tensor, others: Tensor, known: Tensor, reference: Tensor) -> Tensor:
+    """What pairs of sheets (…, n, C) have in common beyond the reference (n × C), each on its
+    known classes (…, C, bool).
 
     0 where fewer than two classes are known: nothing can be shared there.
     """
-    both = agreement(one, other, known)
-    ours, theirs = agreement(one, reference, known), agreement(other, reference, known)
-    if both is None or ours is None or theirs is None:
-        return 0.0
-    return both.value - ours.value * theirs.value
+    a, b, r = (directions(each, known) for each in (ones, others, reference))
+    both, ours, theirs = ((x * y).sum(dim=(-2, -1)) for x, y in ((a, b), (a, r), (b, r)))
+    likeness: Tensor = both - ours * theirs
+    return likeness

@@ -68,19 +68,6 @@ class Judging:
         outputs = self._network.outputs(models, self._inputs.index_select(0, nodes))
         return _mean(row_losses(outputs, *self._of(nodes)), self._shares.index_select(0, nodes))
 
-    def compared(self, one: Tensor, other: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """How far models `other` (b, p) lower the private losses of nodes (b) below those of
-        `one` (b, p), and the standard error of that."""
-        inputs = self._inputs.index_select(0, nodes)
-        rows = [
-            row_losses(self._network.outputs(models, inputs), *self._of(nodes))
-            for models in (one, other)
-        ]
-        stay, moved = (_mean(each, self._shares.index_select(0, nodes)) for each in rows)
-        gain = torch.where(stay == moved, torch.zeros_like(stay), stay - moved)
-        error = balanced_error(rows[0] - rows[1], self._members.index_select(0, nodes))
-        return gain, torch.where(torch.isfinite(stay + moved), error, torch.zeros_like(error))
-
     def gains(self, exchange: Exchange, way: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """How far each link's trial lowers the private loss, the standard error of that (links),
         (links), and the private losses (n) before it.

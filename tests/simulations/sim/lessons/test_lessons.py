@@ -96,8 +96,8 @@ def test_evidence_refuses_the_lie_that_the_mean_believes():
 
 @pytest.mark.parametrize("rule", ["mean", "evidence"])
 def test_a_student_of_weak_labels_is_kept_only_if_it_is_better(rule):
-    artifacts = {"kinds": ["weak_labels"], "question_rows": 40}
-    lying = {"adversary": {"fraction": 0.5, "attack": "labels_lma"}}
+    artifacts = {"kinds": ["weak_labels"], "question_rows": 64}
+    lying = {"adversary": {"fraction": 0.25, "attack": "labels_lma"}}
     run = started(trust={"rule": rule}, artifacts=artifacts, **lying)
     lessons, inner = [], run._rule
 
@@ -116,9 +116,10 @@ def test_a_student_of_weak_labels_is_kept_only_if_it_is_better(rule):
     assert ((after < before) | (after == before)).all()
     changed = np.array([not torch.equal(*pair) for pair in _each(lesson.trained, learned.models)])
     assert changed.any()
+    assert not changed.all()
     granted = np.zeros(8)
     np.add.at(granted, lesson.links.receiver, learned.granted.numpy())
-    assert (np.concatenate([kind.nodes for kind in run.setting.architectures])[~changed].tolist()
+    assert (sorted(np.concatenate([kind.nodes for kind in run.setting.architectures])[~changed])
             == np.flatnonzero(granted == 0).tolist())  # fmt: skip
 
 
@@ -151,6 +152,19 @@ def test_a_second_sheet_of_the_same_bytes_counts_nothing():
         mine = run.heard.receiver == node
         assert share[mine & hostile].tolist() == [10**9, 0]
         assert (share[mine & ~hostile] == 10**9).all()
+
+
+def test_a_model_is_a_witness_once_it_has_learned_its_own_rows():
+    run = started()
+    everybody, seen = np.ones(8, dtype=bool), torch.ones(8, 10, dtype=torch.bool)
+    models, found = run._students.start(), []
+    with threads(1):
+        for number in (1, 2, 3):
+            found.append(run._students.witnesses(models, seen).sum())
+            models = run._students.trained(models, number, everybody)
+        assert run._students.witnesses(models, seen).all()
+        assert not run._students.witnesses(models, seen & (torch.arange(10) < 1)).any()
+    assert found[0] < 4, "models that have just begun"
 
 
 def test_nobody_is_dealt_what_is_asked_and_half_the_rows_are_not_asked():

@@ -97,7 +97,8 @@ def as_workers(root, kind):
         for node, bench in enumerate(opened):
             candidates = tuple(
                 Candidate(
-                    art=trained[other].release, node=name_of(other), lag=0,
+                    art=trained[other].release, tensors=trained[other].release,
+                    node=name_of(other), lag=0,
                     metropolis_e9=weights.metropolis_e9(3, 3),
                     r_e9=standing.get((node, other), (0, 0))[0],
                     s_e9=standing.get((node, other), (0, 0))[1],

@@ -1,6 +1,6 @@
 """lessons: nodes that teach each other by answers to a common question, whatever their networks.
 
-The order of a round, what a trial is and how answers are fused are the daemon's
+The order of a round, how teachers are judged and how answers are fused are the daemon's
 (`konsil.node.learning.kinds.answers`); what is done to one hospital there is done here to all
 nodes of an architecture at once. Rules have names here without torch.
 """

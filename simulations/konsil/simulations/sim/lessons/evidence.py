@@ -1,7 +1,7 @@
 """Evidence-gated trust in answers: the daemon's rule, for all nodes at once.
 
-As `konsil.simulations.sim.rules.evidence`, with another point and another trial (docs/adr/0014):
-distances are between probabilities, and a trial is a model that learned a part of the way.
+As `konsil.simulations.sim.rules.evidence`, with another point and another gain (docs/adr/0014,
+0017): distances are between probabilities, and teachers are judged by how far their answers agree.
 All that follows from these measurements is `konsil.trust`.
 """
 
@@ -20,10 +20,11 @@ from konsil.trust import evidence, integrate, medians, score, weights
 from konsil.trust.fixed import UNIT_E9, many_to_e9
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
+    from konsil.knowledge.teaching.hearing import Heard
     from konsil.simulations.sim.lessons.lesson import Lesson
     from konsil.simulations.sim.links import Nodes
     from konsil.trust.fixed import Integers, Truths
@@ -50,7 +51,8 @@ class Evidence:
         trust, kept = table.of_links(score.mean(r, s)), table.of_links(share)
         heard = medians.voices(trust, kept, table.present)
         tau, rho = medians.bounds(table.of_links(distance), table.of_links(reach), own, heard)
-        gain, error = _trials(lesson, here[receiver], seen, reach, rho[receiver])
+        hearing = _Hearing(lesson)
+        gain, error = hearing.gains(weights.gate(score.mean(r, s)))
         gains, errors = table.of_links(gain), table.of_links(error)
         scale = table.to_links(medians.gain_scales(gains, errors, heard))
         measures = evidence.Measures(
@@ -69,11 +71,13 @@ class Evidence:
             pinned_e9=np.full_like(r, evidence.UNPINNED),
         )
 
-        def weights_at(step: Integers) -> Integers:
-            return evidence.weigh(measures, scale, tau[receiver], step[receiver]).w_e9
+        def weighed_at(step: Integers) -> evidence.Weighed[Integers]:
+            return evidence.weigh(measures, scale, tau[receiver], step[receiver])
 
-        models, step = integrated(lesson, weights_at, _guard(lesson))
-        weighed = evidence.weigh(measures, scale, tau[receiver], step[receiver])
+        whole = weighed_at(np.full(links.nodes, UNIT_E9))
+        loud = hearing.lesson(weights.gate(whole.trust_e9), whole.w_e9)
+        models, step = integrated(lesson, lambda at: weighed_at(at).w_e9, _guard(lesson), loud)
+        weighed = weighed_at(step)
         self._memory.keep(links, weighed.r_after_e9, weighed.s_after_e9)
         granted = weighed.w_e9 / np.maximum(lesson.routes.metropolis_e9, 1)
         judgement = Judgement(
@@ -95,16 +99,40 @@ def _apart(one: Tensor, other: Tensor) -> Integers:
     return many_to_e9((one - other).flatten(1).norm(dim=1).numpy())
 
 
-def _trials(
-    lesson: Lesson, here: Tensor, seen: Tensor, reach: Integers, rho: Integers
-) -> tuple[Integers, Integers]:
-    """What learning for a moment from each link alone gains, and the error of that, in 1e-9; a
-    lesson goes from where its receiver stands, `here`, to what it has `seen` (links, m, C)."""
-    way = np.where(reach > 0, np.minimum(1.0, rho / np.maximum(reach, 1)), 0.0)
-    targets = here + torch.from_numpy(way)[:, None, None] * (seen - here)
-    found = lesson.students.trials(lesson.before, lesson.links.receiver, targets)
-    gain, error = (many_to_e9(one.numpy()) for one in found)
-    return gain, error
+class _Hearing:
+    """What the answers of a round show to each receiver that is a witness of its own rows."""
+
+    def __init__(self, lesson: Lesson) -> None:
+        self._lesson = lesson
+        knows = lesson.sheets.knows
+        self._known = knows & lesson.students.witnesses(lesson.trained, knows)[:, None]
+
+    def gains(self, trusts_e9: Integers) -> tuple[Integers, Integers]:
+        """How far each link's answers agree beyond what is asked, and the error of that, in 1e-9;
+        `trusts_e9` (links) is how far each sender was believed before."""
+        gain, error = np.zeros((2, len(trusts_e9)))
+        for links, found in self._heard(np.ones(len(trusts_e9), dtype=bool), trusts_e9):
+            gain[links], error[links] = found.gains.numpy(), found.errors.numpy()
+        return many_to_e9(gain), many_to_e9(error)
+
+    def lesson(self, trusts_e9: Integers, w_e9: Integers) -> Tensor:
+        """(links, C): how loud those with a weight are in a lesson, by the trusts of now."""
+        loud = torch.zeros(len(trusts_e9), len(self._lesson.sheets.classes), dtype=torch.float64)
+        for links, found in self._heard(w_e9 > 0, trusts_e9):
+            loud[torch.from_numpy(links)] = found.lesson
+        return loud
+
+    def _heard(self, chosen: Truths, trusts_e9: Integers) -> Iterator[tuple[Nodes, Heard]]:
+        """For each receiver the chosen of its links, and what these show together."""
+        lesson, links = self._lesson, self._lesson.links
+        for node in range(links.nodes):
+            mine = np.arange(links.starts[node], links.starts[node + 1])
+            mine = mine[chosen[mine]]
+            if len(mine):
+                yield mine, lesson.sheets.heard(
+                    lesson.own[node], self._known[node], lesson.routes.source[mine],
+                    links.sender[mine], trusts_e9[mine],
+                )  # fmt: skip
 
 
 def build(nodes: int) -> Evidence:

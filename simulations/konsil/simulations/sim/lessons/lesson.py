@@ -86,7 +86,10 @@ def plainly(lesson: Lesson, w_e9: Integers) -> Learned:
     """
     accepted = better(lesson) if lesson.weak else None
     receiver = lesson.links.receiver
-    models, step = integrated(lesson, lambda step: product(w_e9, step[receiver]), accepted)
+    everyone = torch.ones(len(w_e9), 1, dtype=torch.float64)
+    models, step = integrated(
+        lesson, lambda step: product(w_e9, step[receiver]), accepted, everyone
+    )
     whole = np.maximum(lesson.routes.metropolis_e9, 1)
     return Learned(models, torch.from_numpy(product(w_e9, step[receiver]) / whole))
 
@@ -95,11 +98,13 @@ def integrated(
     lesson: Lesson,
     weights_at: Callable[[Integers], Integers],
     accepted: Callable[[Integers, Nodes], Truths] | None,
+    loud: Tensor,
 ) -> tuple[Models, Integers]:
     """The models at the largest step that each node accepts, and these steps (n) in 1e-9.
 
     `weights_at` gives the weights (links) for steps (n); `accepted` tells by private losses (s)
-    of nodes (s) which of them keep what they learned. Nodes without any weight do not change.
+    of nodes (s) which of them keep what they learned; `loud` (links, C) is how far each sender
+    is heard in each class. Nodes without any weight do not change.
     """
     models, links = lesson.trained, lesson.links
     step = np.full(links.nodes, integrate.STEPS_E9[0])
@@ -114,7 +119,11 @@ def integrated(
         if len(trying) == 0:
             break
         models = lesson.students.taught(
-            models, trying, _targets(lesson, w_e9, trying), lesson.number, start=lesson.trained
+            models,
+            trying,
+            _targets(lesson, w_e9, trying, loud),
+            lesson.number,
+            start=lesson.trained,
         )
         if accepted is None:
             break
@@ -137,7 +146,7 @@ def losses_e9(lesson: Lesson, models: Models, nodes: Nodes) -> Integers:
     return many_to_e9(lesson.students.losses(models, nodes).numpy())
 
 
-def _targets(lesson: Lesson, w_e9: Integers, nodes: Nodes) -> Tensor:
+def _targets(lesson: Lesson, w_e9: Integers, nodes: Nodes, loud: Tensor) -> Tensor:
     """(s, m, C): what each of these nodes shall learn, by the weights of all links."""
     links, source, found = lesson.links, lesson.routes.source, []
     starts = links.starts
@@ -147,7 +156,13 @@ def _targets(lesson: Lesson, w_e9: Integers, nodes: Nodes) -> Tensor:
         kept = UNIT_E9 - int(w_e9[mine].sum())
         found.append(
             lesson.sheets.fused(
-                lesson.own[node], node, kept, source[mine], links.sender[mine], w_e9[mine]
+                lesson.own[node],
+                node,
+                kept,
+                source[mine],
+                links.sender[mine],
+                w_e9[mine],
+                loud[torch.from_numpy(mine)],
             )
         )
     return torch.stack(found)

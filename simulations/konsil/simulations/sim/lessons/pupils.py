@@ -1,8 +1,8 @@
 """Pupils: nodes of one architecture that learn from answers, all at once.
 
 The same passes, batches and costs as `konsil.knowledge.teaching.distil` and `…student` for one
-hospital: distillation descends the divergence from a target, a student of weak labels the
-auxiliary-confidence loss, whose two parts are one cross-entropy with the mixed target.
+hospital: both descend the cross-entropy with a target, for between peers a student of weak labels
+does not confirm itself (`Study.confidence` is 0); they differ in the order of the rows.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from konsil.knowledge.batches import batches, keys_of
-from konsil.knowledge.teaching import steps
 from konsil.knowledge.teaching.answers import EPOCHS
 from konsil.knowledge.teaching.distil import Distillation
 from konsil.knowledge.teaching.student import Study
-from konsil.knowledge.teaching.weak import confidence, decide
 from konsil.knowledge.train import seed_of
 from konsil.simulations.sim.descent import blocks
 from konsil.simulations.sim.networks import Step
@@ -53,43 +50,22 @@ class Pupils:
 
     def distilled(self, models: Tensor, names: list[str], targets: Tensor, number: int) -> Tensor:
         """New models after the passes of round `number` towards targets (b, m, C)."""
-        found, wanted = models.clone(), targets.to(models)
         keys = self._keys("question", names, number)
-        for part, plan, goal in _blocks(found, self._plan(keys, _LESSON.batch_size), wanted):
+        return self._taught(models, targets, keys, _LESSON.batch_size)
+
+    def studied(self, models: Tensor, names: list[str], targets: Tensor, number: int) -> Tensor:
+        """The same as students of weak labels (b, m, C)."""
+        return self._taught(models, targets, self._keys("weak", names, number), _STUDY.batch_size)
+
+    def _taught(self, models: Tensor, targets: Tensor, keys: Keys, size: int) -> Tensor:
+        found, wanted = models.clone(), targets.to(models)
+        for part, plan, goal in _blocks(found, self._plan(keys, size), wanted):
             lesson = (
                 Step(self._question[rows], goal.gather(1, _wide(rows, goal)), shares)
                 for rows, shares in plan
             )
             self._network.descend(part, lesson, self._rate)
         return found
-
-    def studied(self, models: Tensor, names: list[str], targets: Tensor, number: int) -> Tensor:
-        """The same as students of weak labels (b, m, C), who come to trust their own judgement."""
-        found, wanted = models.clone(), targets.to(models)
-        total = steps.count(len(self._question), size=_STUDY.batch_size, epochs=EPOCHS)
-        keys = self._keys("weak", names, number)
-        for part, plan, goal in _blocks(found, self._plan(keys, _STUDY.batch_size), wanted):
-            for step, (rows, shares) in enumerate(plan):
-                inputs, labels = self._question[rows], goal.gather(1, _wide(rows, goal))
-                a = confidence(step, total, most=_STUDY.confidence, ramp=_STUDY.ramp)
-                decided = self._decided(part, inputs, labels, shares, a)
-                mixed = (1 - a) * labels + a * decided
-                self._network.descend(part, [Step(inputs, mixed, shares)], self._rate)
-        return found
-
-    def _decided(
-        self, models: Tensor, inputs: Tensor, labels: Tensor, shares: Tensor, a: float
-    ) -> Tensor:
-        """(b, n, C): the class that each student sees in each row, in the shares of its labels."""
-        if a == 0:
-            chosen = labels.argmax(-1)
-        else:
-            outputs = self._network.outputs(models, inputs)
-            chosen = torch.zeros_like(shares, dtype=torch.int64)
-            for place, counted in enumerate(shares > 0):
-                mine = labels[place][counted].mean(dim=0)
-                chosen[place, counted] = decide(outputs[place][counted], mine)
-        return functional.one_hot(chosen, labels.shape[-1]).to(labels)
 
     def _keys(self, word: str, names: list[str], number: int) -> Keys:
         return keys_of([seed_of(self._seed, word, name) for name in names], number)

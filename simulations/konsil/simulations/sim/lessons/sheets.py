@@ -1,8 +1,8 @@
-"""Sheets: answers as they travel, what they stand for, and what many of them fuse to.
+"""Sheets: answers as they travel, what they stand for, show, and what many of them fuse to.
 
-The only place of the simulator that knows how `konsil.knowledge.teaching` fuses answers. A sheet
-is (m, C) in half precision: m rows of the question, C classes. A teacher does not speak of a
-class that it has not seen; there the receiver's own answers stand.
+The only place of the simulator that knows how `konsil.knowledge.teaching` judges and fuses
+answers. A sheet is (m, C) in half precision: m rows of the question, C classes. A teacher does
+not speak of a class that it has not seen; there the receiver's own answers stand.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from konsil.knowledge.teaching.answers import bounded
-from konsil.knowledge.teaching.consensus import consensus, speaking
+from konsil.knowledge.teaching.consensus import consensus
+from konsil.knowledge.teaching.hearing import heard
+from konsil.trust.fixed import UNIT_E9
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from konsil.knowledge.teaching.hearing import Heard
     from konsil.simulations.sim.links import Nodes
     from konsil.trust.fixed import Integers
 
@@ -42,29 +45,46 @@ class Sheets:
         That is `consensus` with one teacher, for many at once: of the classes that it has seen
         it divides the mass that they have for the receiver.
         """
-        knows = self._knows[torch.from_numpy(authors)][:, None]
+        knows = self.knows[torch.from_numpy(authors)][:, None]
         alone = self.said[torch.from_numpy(rows)].masked_fill(~knows, -torch.inf).softmax(-1)
         mass = torch.where(knows, beside, torch.zeros_like(beside)).sum(-1, keepdim=True)
         told = torch.where(knows.sum(-1, keepdim=True) < self.said.shape[-1], mass, 1.0)
         return torch.where(knows, alone * told, beside)
 
     @cached_property
-    def _knows(self) -> Tensor:
+    def knows(self) -> Tensor:
         """(n, C): whether an author has seen a class."""
         known = [[name in its for name in self.classes] for its in self.seen]
         return torch.tensor(known, dtype=torch.bool)
 
+    def heard(
+        self, own: Tensor, own_known: Tensor, rows: Nodes, authors: Nodes, trusts_e9: Integers
+    ) -> Heard:
+        """What sheets of these authors (k) show to a receiver with its `own` answers (logarithms)
+        of the classes `own_known` (C, bool), believing each author as far as this (k) in 1e-9."""
+        return heard(
+            list(self.said[torch.from_numpy(rows)]),
+            self.knows[torch.from_numpy(authors)],
+            torch.from_numpy(trusts_e9) / UNIT_E9,
+            own,
+            own_known,
+        )
+
     def fused(
-        self, own: Tensor, node: int, kept_e9: int, rows: Nodes, authors: Nodes, parts_e9: Integers
+        self,
+        own: Tensor,
+        node: int,
+        kept_e9: int,
+        rows: Nodes,
+        authors: Nodes,
+        parts_e9: Integers,
+        loud: Tensor,
     ) -> Tensor:
         """(m, C) probabilities: what a receiver shall learn, by the weights in 1e-9 of its `own`
-        answers (logarithms) and of others'."""
-        weights = speaking(
-            [kept_e9, *parts_e9.tolist()],
-            [self.seen[node], *(self.seen[author] for author in authors)],
-            self.classes,
-        )
-        return consensus([own, *self.said[torch.from_numpy(rows)]], weights, own)
+        answers (logarithms) and of others', who are as `loud` (k, C) in each class."""
+        mine = kept_e9 * self.knows[node : node + 1].double()
+        others = torch.from_numpy(parts_e9)[:, None] * self.knows[torch.from_numpy(authors)] * loud
+        return consensus([own, *self.said[torch.from_numpy(rows)]], torch.cat([mine, others]), own)
 
 
 def logarithms(sheets: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from konsil.knowledge.teaching.answers import written
+from konsil.knowledge.teaching.witness import is_witness
 from konsil.protocol.errors import TaskError
 from konsil.simulations.sim.descent import Descent
 from konsil.simulations.sim.judging import Judging
@@ -57,7 +58,10 @@ class Students:
         self._judging = [
             Judging(kind.network, cohorts.of(kind.nodes), self._device) for kind in self._kinds
         ]
-        self._descents = [self._descent(kind, trained_on.of(kind.nodes)) for kind in self._kinds]
+        self._rows = [trained_on.of(kind.nodes) for kind in self._kinds]
+        self._descents = [
+            self._descent(kind, rows) for kind, rows in zip(self._kinds, self._rows, strict=True)
+        ]
 
     def _descent(self, kind: Architecture, cohorts: Cohorts) -> Descent:
         return Descent(
@@ -104,18 +108,23 @@ class Students:
             )
         return written(outputs)
 
-    def trials(self, before: Models, nodes: Nodes, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """How far learning from targets (s, m, C) lowers the private loss of these nodes (s), and
-        the standard error of that. A trial is round 0."""
-        gain, error = torch.empty(2, len(nodes), dtype=torch.float64)
-        for kind, which, rows in self._alike(nodes):
-            starts, chosen = before[kind][rows], torch.from_numpy(which)
-            ends = self._pupils[kind].distilled(
-                starts, _names(nodes[which]), targets[chosen], number=0
+    def witnesses(self, models: Models, seen: Tensor) -> Tensor:
+        """(n) bool, on the CPU: whose model has learned what its own rows say, judged on the
+        classes `seen` (n, C) of each."""
+        found = torch.empty(len(seen), dtype=torch.bool)
+        for kind, rows, stacked in zip(self._kinds, self._rows, models, strict=True):
+            parts = (
+                (rows.inputs, rows.targets, rows.train_rows),
+                (rows.holdout_inputs, rows.holdout_targets, rows.holdout_rows),
             )
-            found = self._judging[kind].compared(starts, ends, rows)
-            gain[chosen], error[chosen] = (one.cpu() for one in found)
-        return gain, error
+            for place, node in enumerate(kind.nodes.tolist()):
+                said, told = [], []
+                for inputs, targets, count in parts:
+                    mine = inputs[place : place + 1, : count[place]].to(self._device)
+                    said.append(kind.network.outputs(stacked[place : place + 1], mine)[0].cpu())
+                    told.append(targets[place, : count[place]])
+                found[node] = is_witness(torch.cat(said), torch.cat(told), seen[node])
+        return found
 
     def taught(
         self, models: Models, nodes: Nodes, targets: Tensor, number: int, *, start: Models
