@@ -28,7 +28,9 @@ from konsil.node.keys import load_keys
 from konsil.node.learning.memory import Memory
 from konsil.node.learning.press import Press
 from konsil.node.learning.shelf import Held, Shelf
-from konsil.node.learning.worker_messages import Opened
+from konsil.node.learning.trainer import Trainer
+from konsil.node.learning.travelling import Travelling
+from konsil.node.learning.worker_messages import Open, Opened
 from konsil.node.opening import open_journal
 from konsil.node.paths import Home
 from konsil.node.roster import Roster
@@ -86,8 +88,17 @@ class Hospital:
             release = hashlib.file_digest(file, "sha256").digest()
         self.blobs.put_file(payload, release)
         chronicle = Chronicle(self.journal)
+        # A plain payload travels as it is: nobody asks this worker anything.
+        opening = Open(
+            home=str(self.home.root), blobs=str(self.home.blobs), factory="", options={},
+            name=self.roster.me.name, seed=0, device="cpu",
+        )  # fmt: skip
+        trainer = Trainer(opening, LOG, timeout_s=1.0)
+        travelling = Travelling(
+            "plain", self.roster.me.node, trainer, self.shelf, self.blobs, dict, LOG
+        )
         press = Press(
-            self.roster, self.blobs, chronicle, self.shelf, DEFAULT_LIMITS,
+            self.roster, self.blobs, chronicle, self.shelf, travelling, DEFAULT_LIMITS,
             lambda: None, LOG,
         )  # fmt: skip
         memory = Memory()

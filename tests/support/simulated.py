@@ -60,7 +60,7 @@ class Hospital:
                 node=name,
                 degree=one.learner.degree(len(others)),
                 learning=one.learner.learning,
-                told=one.memory.sequence,
+                told={KIND: one.memory.sequence},
             )
             for name, one in others.items()
         }

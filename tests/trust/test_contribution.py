@@ -30,7 +30,12 @@ def test_a_gain_counts_beyond_its_error_and_of_the_own_alone(record):
 
 
 def test_copies_and_echoes_lower_the_share(record):
-    copy = msgspec.structs.replace(record, share_e9=0)
-    found = contribution([record, copy, copy, record])
+    changed = msgspec.structs.replace
+    copies = [changed(record, share_e9=0, art=bytes([one]) * 32) for one in (1, 2)]
+    found = contribution([record, *copies, changed(record, art=bytes(32))])
     assert (found, found.share_e9) == (Contribution(judged=4, helped=2), UNIT_E9 // 2)
     assert contribution([]).share_e9 is None
+
+
+def test_what_is_mixed_again_was_given_once(record):
+    assert contribution([record, record]) == Contribution(judged=1, helped=int(helps(record)))

@@ -61,7 +61,7 @@ def test_of_answers_it_is_told_how_far_they_agree(tmp_path):
     told, found = asked(bern, graz)
     (*_, word) = found.words
     replace = msgspec.structs.replace
-    for kind, said in (("parameters", "the private loss"), ("logits", "than is asked of a teacher")):
+    for kind, said in (("parameters", "the private loss"), ("logits", "is asked of a teacher")):
         judged = replace(word, judgement=replace(word.judgement, kind=kind))
         lines = peer_trust_views.to_lines(told, replace(found, words=(judged,)))
         assert sum(said in line for line in lines) == 1

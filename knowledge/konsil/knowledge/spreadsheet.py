@@ -121,10 +121,13 @@ def _number(path: Path, line: int, header: Sequence[str], row: Sequence[str], pl
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        what = "is empty" if row[place] == "" else "is not a finite number"
+        empty = row[place] == ""
         raise ConfigError(
-            f"{path}:{line}: column {header[place]!r} {what}",
-            hint="leave out rows with gaps, or fill them first",
+            f"{path}:{line}: column {header[place]!r} "
+            f"{'is empty' if empty else 'is not a finite number'}",
+            hint="leave out rows with gaps, or fill them first"
+            if empty
+            else "name it in patient, site_column or label, or take the column out of the table",
         )
     return value
 

@@ -76,7 +76,6 @@ from konsil.protocol.encoding import FORMATS
 from konsil.protocol.limits import DEFAULT_LIMITS, Limits
 from konsil.protocol.messages import Announcement, Have, Head, Hello
 from konsil.protocol.node_bodies import NodeBoot
-from konsil.trust import integrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -225,7 +224,7 @@ class Daemon:
             self._on_links, log,
         )  # fmt: skip
         self.pulls = Pulls(
-            transport, self.shelf, home.spool, limits, wanted=self._wanted,
+            transport, self.shelf, home.spool, limits, wanted=lambda head: self.learner.takes(head),
             member=self.roster.node, admit=self._admit, taken=self.intake.take,
             refused=self.intake.refuse, jitter=self._jitter, log=log,
         )  # fmt: skip
@@ -330,14 +329,6 @@ class Daemon:
             return False
         note = proof.decode(held.proof, limits=self._limits).checkpoint
         return self._journal.open_checkpoint(note).size <= self.cosigning.vouched
-
-    def _wanted(self, head: Head) -> bool:
-        """Take what those that the round hears hand out of a kind that is taken in here, unless
-        an operator or a proof put them aside."""
-        memory = self.learner.memory
-        aside = memory.standing(head.publisher).operator == "quarantined"
-        taken = head.kind in integrate.alike(memory.kind)
-        return taken and head.publisher in self.learner.heard and not aside
 
     async def _admit(self, head: Head, sealed: bytes, proof: bytes, holder: str) -> Admitted:
         opened, publisher = self.learner.opened, self.roster.node(head.publisher)

@@ -130,9 +130,9 @@ class Chain:
     def _based(self, record: EvidenceRecord) -> list[Fault]:
         """A base rate is neutral, or what others said before the round's training makes it."""
         self.opinions = ()
-        if record.base_rate_e9 == score.NEUTRAL_E9:
-            return []
-        standing, unknown = self._standing or {}, None if self._hidden else Score()
+        if record.base_rate_e9 == score.NEUTRAL_E9 or self._hidden:
+            return []  # what was redacted may have been the word that hushed one of the speakers
+        standing, unknown = self._standing or {}, Score()
         said = opinions_on(
             record.node,
             record.kind,

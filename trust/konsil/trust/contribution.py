@@ -41,12 +41,15 @@ def helps(record: EvidenceRecord) -> bool:
 
 
 def contribution(records: Iterable[EvidenceRecord]) -> Contribution:
-    """What one peer gave, by all the judgements of its artifacts.
+    """What one peer gave, by the first judgement of each of its artifacts: one that is mixed again,
+    because its publisher has stopped, was given once.
 
     >>> contribution(()).share_e9 is None
     True
     """
-    found = Contribution()
+    found, known = Contribution(), set()
     for record in records:
-        found = found.after(record)
+        if record.art not in known:
+            known.add(record.art)
+            found = found.after(record)
     return found

@@ -123,11 +123,15 @@ def admit(
         raise Refusal("offer", (SignatureRefused.code,), holder) from unreadable
     except RemoteError as error:
         raise Refusal("offer", (error.code,), holder) from error
+    if published.body.env != head.env:
+        # The proof of another publication: it is no part of what the publisher signed here.
+        raise Refusal("offer", ("unlogged",), holder)
     if artifact.publisher != head.publisher:
         raise Refusal("offer", ("publisher",), holder)
     if artifact.kind != head.kind:
         raise Refusal("offer", ("kind",), holder)
-    if artifact.sequence != head.sequence:
+    # 0: a link of a chain, which nobody announced and only its own publisher names.
+    if head.sequence and artifact.sequence != head.sequence:
         # An old artifact under a new number: a replay, by who offers it and not by its author.
         raise Refusal("offer", ("sequence",), holder)
     reasons = gate.refusals(_facts(head, artifact, published.body, roster, shelf, opened, limits))
@@ -219,9 +223,10 @@ def _facts(
     limits: Limits,
 ) -> gate.Facts:
     newest = shelf.newest(head.publisher, artifact.kind)
+    number = (artifact.publisher, artifact.kind, artifact.sequence)
     last = 0 if newest is None else newest.head.sequence
     twice = artifact.sequence <= last and any(
-        one.head.env != head.env for one in shelf if _number(one.head) == _number(head)
+        one.head.env != head.env for one in shelf if _number(one.head) == number
     )
     return gate.Facts(
         logged=_same(artifact, logged, head.env),

@@ -121,7 +121,8 @@ class Intake:
         async with self._learner.judging:
             await self._penalise(head, refusal)
         self.rejected += 1
-        self._learner.arrivals.note(head.publisher)
+        if refusal.culprit == head.publisher:
+            self._learner.arrivals.note(head.publisher)
 
     async def _penalise(self, head: Head, refusal: Refusal) -> None:
         """The entries of a refusal, and then the same in memory."""

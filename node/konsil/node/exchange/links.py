@@ -37,12 +37,13 @@ from konsil.protocol.session import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from konsil.node.log import Log
     from konsil.node.roster import Roster
     from konsil.protocol.limits import Limits
     from konsil.protocol.members import Member
+    from konsil.protocol.messages import Head
 
 GREETING_S = 10.0
 PULSE_S = 3.0
@@ -154,7 +155,7 @@ class Links:
                 node=node,
                 degree=link.have.degree,
                 learning=link.have.learning,
-                told=max((h.sequence for h in link.have.heads if h.publisher == node), default=0),
+                told=_told(link.have.heads, node),
             )
             for node, link in self._live.items()
             if link.have is not None
@@ -330,3 +331,12 @@ class Links:
             self._log.info("link.down", peer=link.member.name)
             self.tell()
             self._on_change()
+
+
+def _told(heads: Iterable[Head], node: str) -> dict[str, int]:
+    """The newest number of each kind among those heads that are of `node` itself."""
+    told: dict[str, int] = {}
+    for head in heads:
+        if head.publisher == node:
+            told[head.kind] = max(head.sequence, told.get(head.kind, 0))
+    return told

@@ -126,14 +126,15 @@ class Pulls:
                     nursery.start_soon(self._pull, head)
 
     def _missing(self) -> list[Head]:
-        found: dict[tuple[str, str], Head] = {}
-        for table in self._heads.values():
+        found: dict[tuple[str, str], tuple[bool, int, Head]] = {}
+        for node, table in self._heads.items():
             for head in table.heads:
-                key = (head.publisher, head.kind)
-                newest = found.get(key)
-                if self._lacks(head) and (newest is None or newest.sequence < head.sequence):
-                    found[key] = head
-        return list(found.values())
+                # What its publisher tells goes first: others may tell of what there never was.
+                ranked = (node == head.publisher, head.sequence, head)
+                known = found.get((head.publisher, head.kind))
+                if self._lacks(head) and (known is None or known[:2] < ranked[:2]):
+                    found[head.publisher, head.kind] = ranked
+        return [head for *_, head in found.values()]
 
     def _lacks(self, head: Head) -> bool:
         """Should a pull of `head` begin now?"""

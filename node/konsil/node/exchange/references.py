@@ -76,7 +76,7 @@ async def fetch(
             if len(chain) > LINKS:
                 raise refused(head) from unmet
             tried.add(unmet.env)
-            chain.append(msgspec.structs.replace(head, env=unmet.env))
+            chain.append(msgspec.structs.replace(head, env=unmet.env, sequence=0))
         except Refusal as refusal:
             if wanted is head:
                 raise

@@ -20,6 +20,7 @@ import trio
 from konsil.node.learning.arrivals import ANYBODY, Arrivals
 from konsil.node.learning.offers import candidate, offers
 from konsil.node.learning.partners import degree, partners
+from konsil.node.learning.round_entries import integration, training
 from konsil.node.learning.worker_messages import (
     Mix,
     Mixed,
@@ -30,13 +31,10 @@ from konsil.node.learning.worker_messages import (
     Trained,
 )
 from konsil.protocol import cmp1
-from konsil.protocol.artifact import bucket
 from konsil.protocol.errors import ConfigError, TaskError
 from konsil.protocol.learning_bodies import (
-    ArtifactIntegrate,
     ModelBase,
     ModelTrain,
-    Part,
     TrustUpdate,
 )
 from konsil.trust import integrate
@@ -54,6 +52,7 @@ if TYPE_CHECKING:
     from konsil.node.log import Log
     from konsil.node.store.chronicle import Chronicle
     from konsil.protocol.entries import Body
+    from konsil.protocol.messages import Head
 
 FAILURES = 3
 RETRY_S = 1.0
@@ -96,6 +95,8 @@ class Learner:
         self._config = config
         self._me = config.me().node
         self._gossip = config.artifacts.gossip
+        self._foreign: set[tuple[str, str]] = set()
+        """Who hands out which kind that is of no use here; each was told of once."""
         self._trained_s = self._issued_s = self._mixed_s = 0.0
         """How long the last training, handing out its result, and mixing took."""
         self._trainer = trainer
@@ -237,6 +238,22 @@ class Learner:
         waiting = self._shelf.fresh(integrate.alike(self.memory.kind), without=self._me)
         return {held.head.publisher for held in waiting}
 
+    def takes(self, head: Head) -> bool:
+        """Whether an artifact is of use here: of a kind that is taken in, by somebody whom the
+        round hears and whom neither an operator nor a proof put aside."""
+        publisher = head.publisher
+        if publisher not in self.heard:
+            return False
+        if head.kind not in integrate.alike(self.memory.kind):
+            if (publisher, head.kind) not in self._foreign:
+                self._foreign.add((publisher, head.kind))
+                self._log.warning(
+                    "artifact.other_kind", publisher=publisher, theirs=head.kind,
+                    ours=self.memory.kind, hint="set the same [artifacts] kind at all members",
+                )  # fmt: skip
+            return False
+        return self.memory.standing(publisher).operator != "quarantined"
+
     def _company(self) -> set[str]:
         """Who may be waited for: those that this round hears, as long as they have more to say."""
         live = self._neighbours()
@@ -245,8 +262,12 @@ class Learner:
             return {ANYBODY}
         found = set()
         for node in self.heard:
-            held = self._shelf.latest(node, integrate.alike(self.memory.kind))
-            under_way = live[node].told > (0 if held is None else held.head.sequence)
+            if self.memory.standing(node).operator == "quarantined":
+                continue  # nothing of it will be taken
+            kinds = integrate.alike(self.memory.kind)
+            held = self._shelf.latest(node, kinds)
+            told = max(live[node].told.get(kind, 0) for kind in kinds)
+            under_way = told > (0 if held is None else held.head.sequence)
             # In pairs its newest will do, however old; who has stopped may be heard for the last
             # time, and a newcomer hears it for the first.
             enough = held is not None and self._gossip == "pairs"
@@ -271,7 +292,7 @@ class Learner:
                 trained.release, opened, memory, parents=(source,), figures=trained.figures,
                 number=number,
             )  # fmt: skip
-            await self._issue(entry, _training(opened, before, trained.out, number))
+            await self._issue(entry, training(opened, before, trained.out, number))
         self._issued_s = trio.current_time() - ended
 
     async def _issue(self, entry: Prepared, train: ModelTrain | None = None) -> Held:
@@ -347,39 +368,11 @@ class Learner:
         trained = self.memory.pending
         assert trained is not None
         if mixed.out != trained.out:
-            bodies.append(await self._integration(mixed, trained.out))
+            before, after = await self._scores(mixed.before), await self._scores(mixed.after)
+            bodies.append(integration(mixed, trained.out, self.memory.round, before, after))
         await self._chronicle.append(*bodies)
-
-    async def _integration(self, mixed: Mixed, base: bytes) -> ArtifactIntegrate:
-        return ArtifactIntegrate(
-            base=base,
-            out=mixed.out,
-            rule=mixed.rule,
-            parts=[
-                Part(art=p.art, node=p.node, w_e9=p.w_e9, trust_e9=p.trust_e9) for p in mixed.parts
-            ],
-            not_mixed=list(mixed.not_mixed),
-            before=await self._scores(mixed.before),
-            after=await self._scores(mixed.after),
-            reason=mixed.reason,
-            round=self.memory.round,
-        )
 
     async def _scores(self, metrics: Mapping[str, float]) -> bytes:
         """Store metrics as evidence (integers in 1e-9); their digest."""
         scores = {name: to_e9(value) for name, value in metrics.items() if math.isfinite(value)}
         return await self._chronicle.put(cmp1.encode(scores))
-
-
-def _training(opened: Opened, before: bytes, out: bytes, number: int) -> ModelTrain:
-    return ModelTrain(
-        base=before,
-        out=out,
-        data=opened.data,
-        cohort=bucket(opened.rows),
-        recipe=opened.recipe,
-        code=opened.code,
-        env=opened.environment,
-        round=number,
-        privacy=None,
-    )

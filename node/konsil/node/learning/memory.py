@@ -99,6 +99,9 @@ class Memory:
         self.begun_ms = 0
         """When the log began."""
         self.round = 0
+        self.current = 1
+        """The round in progress as the ledger tells it: the next one from the first judgement, or
+        the mix, of a round on."""
         self.base: bytes | None = None
         self.model: bytes | None = None
         self.began: bytes | None = None
@@ -120,11 +123,6 @@ class Memory:
         """The kind as which an artifact is judged here: our own where that takes it in, so that
         nobody leaves a bad name behind by handing in answers as the other kind of answers."""
         return self.kind if kind in integrate.alike(self.kind) else kind
-
-    @property
-    def current(self) -> int:
-        """The number of the round in progress; between two rounds, that of the next."""
-        return self.round if self.pending is not None else self.round + 1
 
     def standing(self, node: str, kind: str | None = None) -> Standing:
         """What is known of a peer's artifacts of one kind, by default of the one exchanged; a
@@ -170,7 +168,8 @@ class Memory:
 
     def trained(self, number: int, before: bytes, out: bytes) -> None:
         """A round of training is in the ledger; its mix is pending."""
-        self.round, self.model = number, out
+        self.round = self.current = number
+        self.model = out
         self.began = self.source = before
         self.pending = Pending(before=before, out=out)
 
@@ -212,7 +211,9 @@ class Memory:
 
     def judge(self, node: str, art: bytes, record: EvidenceRecord) -> None:
         """A judgement of a peer's artifact is in the ledger."""
+        again = (node, art) in self.judged
         self.judged.add((node, art))
+        self.current = self.round + 1
         known = self.standing(node, record.kind)
         self._standing[node, record.kind] = Standing(
             r_e9=record.r_after_e9,
@@ -220,7 +221,7 @@ class Memory:
             trust_e9=record.trust_e9,
             weight_e9=record.w_e9,
             share_e9=granted_e9(record),
-            contribution=known.contribution.after(record),
+            contribution=known.contribution if again else known.contribution.after(record),
             course=self._course(known, record.trust_before_e9, record.trust_e9, record),
         )
 
@@ -246,6 +247,7 @@ class Memory:
     def integrate(self, base: bytes, out: bytes) -> None:
         """A mix that made `out` of our own model `base` is in the ledger."""
         self.model, self.source, self.pending = out, base, None
+        self.current = self.round + 1
         self.integrated += 1
 
     def operate(self, node: str, operator: str | None, index: int | None = None) -> None:

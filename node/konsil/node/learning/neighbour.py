@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 
@@ -13,8 +16,8 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """With how many it mixes; 0 while its task is not open yet."""
     learning: bool
     """False when it told that it will publish nothing more."""
-    told: int = 0
-    """The number of the newest artifact of its own that it told of."""
+    told: Mapping[str, int] = MappingProxyType({})
+    """The number of the newest artifact of its own that it told of, by kind."""
 
     @property
     def at_work(self) -> bool:

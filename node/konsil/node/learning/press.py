@@ -103,10 +103,13 @@ class Press:
         parents = tuple(parent for parent in parents if parent != travels.art)
         root = chunks.chunk_root(digests)
         said = memory.direct() if self._opinions else {}
-        known = written(
-            knowledge_of(opened, NONE_SPENT, measured(figures), opinions=said),
-            self._limits.knowledge_bytes,
-        )
+        claims = knowledge_of(opened, NONE_SPENT, measured(figures))
+        most = self._limits.knowledge_bytes
+        # Opinions are the first to go where there is too much to say.
+        known = written(claims, most)
+        if said:
+            spoken = knowledge_of(opened, NONE_SPENT, measured(figures), opinions=said)
+            known = written(spoken, most) or known
         knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(
             kind=memory.kind,

@@ -63,8 +63,11 @@ class Worker:
             return self._dispatch(request)
         except (Exception, SystemExit) as fault:  # noqa: BLE001 - the supervisor's boundary
             self.failures += 1
-            _log.exception("request %s failed", type(request).__name__)
             told = fault if isinstance(fault, KonsilError) else TaskError(_words(fault))
+            if told is fault and fault.__cause__ is None:
+                _log.error("request %s failed: %s", type(request).__name__, fault)
+            else:
+                _log.exception("request %s failed", type(request).__name__)
             return Failed(
                 what=told.diagnostics()[:LONGEST_TEXT],
                 where=where(fault.__cause__ or fault, self._home),

@@ -100,7 +100,7 @@ class Answers:
         """See `Kind`: how far the answers agree, beyond what is asked of a teacher, with those
         of the own trained model and of the others."""
         sheets = [self._sheet(candidate) for candidate in ground.candidates]
-        trusts = [gate(score.mean(one.r_e9, one.s_e9)) for one in ground.candidates]
+        trusts = [_gate_before(one) for one in ground.candidates]
         known = [candidate.classes for candidate in ground.candidates]
         found = self._heard(sheets, known, trusts, ground.trained)
         pairs = zip(found.gains.tolist(), found.errors.tolist(), strict=True)
@@ -169,6 +169,13 @@ class Answers:
             number=number, how=Study(epochs=EPOCHS, optimise=self._task.optimise),
             device=self._device,
         ).model  # fmt: skip
+
+
+def _gate_before(one: Candidate) -> int:
+    """The gate in 1e-9 by what was known before this round; a person's word goes before it."""
+    if one.pinned_e9 is not None:
+        return one.pinned_e9
+    return gate(score.mean(one.r_e9, one.s_e9, one.base_rate_e9))
 
 
 def _bounded(sheet: NamedTensors) -> Tensor:
