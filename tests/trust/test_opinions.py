@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from konsil.node.learning.memory import recall
 from konsil.protocol import knowledge_manifest
 from konsil.protocol.knowledge_manifest import KnowledgeManifest, TrustIn
 from konsil.trust import score
+from konsil.trust.chain import Chain
 from konsil.trust.fixed import CEILING_E9, UNIT_E9
 from konsil.trust.opinions import Hearing, Opinion, base_rate, opinions_on
 from konsil.trust.questions import peer_trust_views
@@ -168,3 +171,21 @@ def test_words_that_are_lost_leave_the_base_rate_neutral(talk):
             talk.bern.journal.blobs.path(env).unlink(missing_ok=True)
     talk.bern.train()
     assert set(talk.rates().values()) == {score.NEUTRAL_E9}
+
+
+def test_behind_a_redacted_word_no_base_rate_accuses():
+    """It may have been the word that hushed one of the speakers."""
+    good, kind = 8 * UNIT_E9, "parameters"
+    judged = SimpleNamespace(
+        node="c", kind=kind, art=b"art", base_rate_e9=score.NEUTRAL_E9 + 1, pinned_e9=None,
+        r_before_e9=good, s_before_e9=0, r_after_e9=good, s_after_e9=0, share_e9=UNIT_E9,
+        round=2, before=b"before", trained=b"out",
+    )  # fmt: skip
+    for hidden in (False, True):
+        chain = Chain({b"A": {("c", kind): 0}}.__getitem__)
+        chain.hearing.heard(1, "a", b"A")
+        if hidden:
+            chain.hidden()
+        chain.trained(4, SimpleNamespace(round=2, base=b"before", out=b"out"), 0)
+        told = [message for _, message in chain.judged(judged) if "base_rate" in message]
+        assert bool(told) is not hidden

@@ -155,3 +155,11 @@ def test_weights_and_temperatures_that_mean_nothing_are_refused(weights, tempera
         consensus(sheets, weights, own, temperature=temperature)
     with pytest.raises(LocalProtocolError, match="different shapes"):
         consensus([*sheets[:3], sheets[3][:2]], torch.ones(4, 5), own)
+
+
+@pytest.mark.parametrize("faint", [1e-6, 1e-16, 1e-300])
+def test_a_voice_too_faint_to_link_anything_breaks_nothing(faint):
+    weights = torch.tensor([[1, 1, 0, 0], [0, faint, faint, 0], [0, 0, 1, 1.0]]).double()
+    sheets = [torch.randn(9, 4, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    found = consensus(sheets, weights, torch.zeros(9, 4))
+    assert torch.allclose(found.sum(dim=1), torch.ones(9).double())

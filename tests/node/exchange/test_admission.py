@@ -272,3 +272,15 @@ async def test_while_the_log_is_not_shown_there_is_no_verdict(fails):
 
     with pytest.raises(UnreachableError, match="entry 7"):
         await judge(look, catch_up)
+
+
+def test_who_brings_the_proof_of_another_publication_answers_for_it(bern):
+    offer = Offer(bern)
+    offer.admit()
+    body = ArtifactPublish(
+        art=bern.model, chunk_root=bytes(32), kind="parameters", size=4, env=b"e" * 32,
+        derived_from=[bern.before], knowledge=None, policy=None, sequence=2,
+    )  # fmt: skip
+    (receipt,) = bern.journal.append([body])
+    offer.proof = bern.journal.prove(receipt.index)
+    assert offer.refused()[2] == HOLDER

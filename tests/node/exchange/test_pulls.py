@@ -333,3 +333,12 @@ async def test_a_spool_file_that_cannot_be_removed_is_an_error_of_our_own_disk(s
     monkeypatch.setattr(trio.Path, "unlink", unlink)
     with pytest.RaisesGroup(StorageError, flatten_subgroups=True), trio.fail_after(30):
         await served.pulls.run()
+
+
+async def test_a_head_that_is_never_delivered_does_not_starve_its_publisher(autojump_clock, puller):
+    fake = msgspec.structs.replace(head_by("a"), sequence=2**50, env=b"f" * 32)
+    await puller.holder("b", missing, fake)  # told by another, and never shown
+    await trio.sleep(1)
+    await puller.holder("a", missing, head_by("a"))
+    await trio.sleep(600)
+    assert puller.questions("a")

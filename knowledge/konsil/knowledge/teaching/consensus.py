@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+FAINT = 1e-9
+"""A voice of less than this part of the loudest is silent: what it alone would link cannot be
+solved for in floating point."""
+
+
 def speaking(
     weights: Sequence[float], seen: Sequence[Collection[str]], classes: Sequence[str]
 ) -> Tensor:
@@ -57,9 +62,11 @@ def consensus(
     not belong together.
     """
     _require(sheets, weights, own, temperature)
+    loudest = weights.double().amax() if weights.numel() else torch.tensor(0.0)
+    audible = torch.where(weights.double() > FAINT * loudest, weights.double(), 0.0)
     spoken = [
         (sheet.double(), weight)
-        for sheet, weight in zip(sheets, weights.double(), strict=True)
+        for sheet, weight in zip(sheets, audible, strict=True)
         if int((weight > 0).sum()) > 1
     ]
     result = torch.softmax(own.double() / temperature, dim=1)
