@@ -44,6 +44,7 @@ class Hospital:
         )
         config = SimpleNamespace(
             training=training, artifacts=SimpleNamespace(gossip=gossip), members=world.names,
+            trust=SimpleNamespace(opinions=False),
             me=lambda: SimpleNamespace(node=name),
         )  # fmt: skip
         trainer = SimpleNamespace(open=self._open, ask=self._ask)
@@ -77,6 +78,7 @@ class Hospital:
             model = f"{self.name} {request.round}".encode()
             return Trained(out=model, release=model, loss=0.0)
         assert isinstance(request, Mix)
+        self.memory.current = request.round + 1  # as the judgements of a mix tell it
         self.mixed[-1] = {one.node: one.lag for one in request.candidates}
         return Mixed(
             out=request.trained, rule="", parts=(), not_mixed=(), judged=(), before={}, after={},
@@ -90,9 +92,9 @@ class Hospital:
         self.world.stir()
 
     async def _append(self, *bodies):
-        return [SimpleNamespace(index=0) for _ in bodies]
+        return [SimpleNamespace(index=0, time_ms=0) for _ in bodies]
 
-    async def _prepare(self, release, _opened, memory, *, parents, number):
+    async def _prepare(self, release, _opened, memory, *, parents, number, figures):
         head = SimpleNamespace(
             publisher=self.name, kind=KIND, sequence=memory.sequence + 1, art=release,
             env=release, round=number,
@@ -108,7 +110,9 @@ class Hospital:
 
     def receive(self, head: SimpleNamespace) -> None:
         """An artifact of somebody else has come, checked and logged."""
-        covered = SimpleNamespace(coverage=SimpleNamespace(classes=()))
+        covered = SimpleNamespace(
+            coverage=SimpleNamespace(classes=()), payload=SimpleNamespace(tensors="00" * 32)
+        )
         self.shelf.add(
             SimpleNamespace(head=head, artifact=covered, since_round=self.memory.current)
         )

@@ -92,9 +92,10 @@ def test_a_fast_node_goes_with_its_company_as_far_as_its_patience():
     assert hasty["a"].ended[-1] == pytest.approx(5.0 + 6 * 1.0)
 
 
-def test_two_nodes_of_unlike_pace_do_not_hold_each_other():
-    found = run({"a": steady(10.0), "b": steady(100.0)}, rounds=20, until=("a",))
-    assert found["a"].ended[-1] < 1.1 * 20 * 10.0
+def test_of_two_nodes_of_unlike_pace_the_slow_one_costs_a_few_patiences():
+    """An only neighbour is all that there is to mix with, so it gets more than a grace."""
+    found = run({"a": steady(10.0), "b": steady(100.0)}, rounds=20, until=("a",), patience_s=15.0)
+    assert 20 * 10.0 < found["a"].ended[-1] < 20 * 10.0 + 3 * 15.0
 
 
 def test_whoever_joins_when_the_others_have_stopped_hears_them_in_every_round():

@@ -1,13 +1,13 @@
 """Arrivals: who delivered since the last mix, and for whom a round waits, and how long.
 
 A round waits for all who keep pace with it. As long as more than half of them are missing, it
-waits as long as its patience: then the company is slow, or this node fast. Once at most half
-(and always when one alone) are missing, they get a grace; who has not delivered by then is
-late, and nobody waits for it until it delivered in two of our rounds one after the other. Each
-time that it is late again, twice as many are asked of it, so that a node which is slow now and
-fast then cannot hold up the others for long. Of those for whom patience ended one round is
-asked at first. Whoever is not waited for is heard all the same:
-what it delivers is mixed when it comes.
+waits as long as its patience: then the company is slow, or this node fast; and so it does for its
+only neighbour, without whom there is nothing to mix. Once at most half are missing, or one of
+several, they get a grace; who has not delivered by then is late, and nobody waits for it until
+it delivered in two of our rounds one after the other. Each time that it is late again, twice as
+many are asked of it, so that a node which is slow now and fast then cannot hold up the others for
+long. Of those for whom patience ended one round is asked at first. Whoever is not waited for is
+heard all the same: what it delivers is mixed when it comes.
 
 So one slow node costs its neighbours one grace, whatever their number of rounds.
 """
@@ -103,9 +103,9 @@ class Arrivals:
         self.delivered.clear()
 
     def _few(self, missing: Collection[str], company: Collection[str]) -> bool:
-        """Are at most half of those that keep pace missing, or one alone?"""
+        """Are at most half of those that keep pace missing, or one of several?"""
         in_pace = len(frozenset(company) - self.waived)
-        return ANYBODY not in missing and len(missing) <= max(1, in_pace // 2)
+        return len(missing) < in_pace and len(missing) <= max(1, in_pace // 2)
 
     def _be_late(self, nodes: Iterable[str], asked: int) -> None:
         for node in nodes:

@@ -104,11 +104,7 @@ class Blending:
             whole_round.voice(score.mean(c.r_e9, c.s_e9, c.base_rate_e9), share)
             for c, share in zip(self._candidates, shares, strict=True)
         ]
-        distances, reaches = [], []
-        for candidate in self._candidates:
-            received = self._kind.received(candidate, trained)
-            distances.append(to_e9(received.distance(trained)))
-            reaches.append(to_e9(self._seen_from(before, candidate, received).distance(before)))
+        distances, reaches = self._ways(before, trained)
         tau, rho = medians.bounds_of(distances, reaches, own, voices)
         gains, errors = self._gains(reaches, rho)
         excuses = medians.excuses_of(gains, errors, voices)
@@ -155,6 +151,15 @@ class Blending:
                 strict=True,
             )
         )
+
+    def _ways(self, before: NamedTensors, trained: NamedTensors) -> tuple[list[int], list[int]]:
+        """How far each point is from that of the trained model, and from that before it."""
+        distances, reaches = [], []
+        for candidate in self._candidates:
+            received = self._kind.received(candidate, trained)
+            distances.append(to_e9(received.distance(trained)))
+            reaches.append(to_e9(self._seen_from(before, candidate, received).distance(before)))
+        return distances, reaches
 
     def _seen_from(
         self, before: NamedTensors, candidate: Candidate, received: NamedTensors

@@ -102,14 +102,7 @@ class Press:
         size, digests = await trio.to_thread.run_sync(chunk_file, path, self._limits.chunk_bytes)
         parents = tuple(parent for parent in parents if parent != travels.art)
         root = chunks.chunk_root(digests)
-        said = memory.direct() if self._opinions else {}
-        claims = knowledge_of(opened, NONE_SPENT, measured(figures))
-        most = self._limits.knowledge_bytes
-        # Opinions are the first to go where there is too much to say.
-        known = written(claims, most)
-        if said:
-            spoken = knowledge_of(opened, NONE_SPENT, measured(figures), opinions=said)
-            known = written(spoken, most) or known
+        known = self._known(opened, memory, figures)
         knowledge = None if known is None else await self._chronicle.put(known)
         artifact = Artifact(
             kind=memory.kind,
@@ -146,6 +139,15 @@ class Press:
             path=path,
             digests=tuple(digests),
         )
+
+    def _known(self, opened: Opened, memory: Memory, figures: Figures | None) -> bytes | None:
+        """The knowledge manifest; opinions are the first to go where there is too much to say."""
+        told, most = measured(figures), self._limits.knowledge_bytes
+        known = written(knowledge_of(opened, NONE_SPENT, told), most)
+        said = memory.direct() if self._opinions else {}
+        if not said:
+            return known
+        return written(knowledge_of(opened, NONE_SPENT, told, opinions=said), most) or known
 
     async def issue(self, prepared: Prepared, index: int, memory: Memory) -> Held:
         """Prove the entry at `index`, put the artifact on the shelf and announce it."""
