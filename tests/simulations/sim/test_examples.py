@@ -80,7 +80,10 @@ def test_nodes_learn_more_together_than_alone(ran):
     scenario, result, _ = ran
     assert result.metric_mean > result.metric_local_mean
     if not scenario.faults.churn:
-        assert result.metric_worst > result.metric_local_worst
+        # A student that is no better than its hospital's own model is not kept.
+        kept = scenario.artifacts.kind == "weak_labels"
+        worst, alone = result.metric_worst, result.metric_local_worst
+        assert worst > alone or (kept and worst == alone)
 
 
 def test_attackers_are_granted_less_than_honest_nodes(ran):
