@@ -5,6 +5,7 @@ A whole run, told and left running, is in `tests/e2e/test_provenance.py`.
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -79,7 +80,10 @@ def test_unlike_networks_teach_each_other_by_answers_alone(tmp_path):
 def test_the_end_of_the_demo_leaves_no_process_behind(how, tmp_path):
     out = tmp_path / "run"
     command = demo(out, "--hospitals", "2", "--byzantine", "0", "--rounds", "500")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    # A shell that runs the tests in the background has its children ignore SIGINT.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    piped = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heeds}
+    with subprocess.Popen(command, **piped) as running:
         wait_until(lambda: len(list(out.glob("*/control.sock"))) == 2)
         running.send_signal(how)
         _, told = running.communicate(timeout=30)
