@@ -57,7 +57,7 @@ async def test_two_artifacts_under_one_number_cost_the_place_at_the_table(tmp_pa
     await me.intake.refuse(head_of(second, sealed), refusal)
     assert me.learner.memory.standing(b).operator == "quarantined"
     assert me.learner.memory.standing(b).trust_e9 < before.trust_e9
-    assert not me._wanted(head_of(second, sealed))
+    assert not me.learner.takes(head_of(second, sealed))
     await net.kill("a")
     found = verify_home(tmp_path / "a")
     assert [(one.code, one.exit_code) for one in found.findings] == [("publish.equivocation", 3)]
