@@ -6,11 +6,12 @@ Real learners in simulated time, with workers that only sleep.
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import run
+from simulated import Hospital, World, run
 
 from konsil.node.learning.learner import PATIENCE_SHARE
 from konsil.node.learning.partners import partners
@@ -122,3 +123,17 @@ def test_pairs_wait_for_nobody_and_take_the_newest_there_is():
     lags = [mixed["c"] for mixed in found["a"].mixed if "c" in mixed]
     assert max(lags) > 0
     assert all(len(mixed) <= 1 for mixed in found["a"].mixed)
+
+
+def test_another_kind_is_not_taken_and_is_named_once():
+    world, told = World(("a", "b")), []
+    for name in world.names:
+        world.open[name] = Hospital(
+            name, steady(1.0), world, rounds=1, patience_s=1.0, gossip="neighbours"
+        )
+    learner = world.open["a"].learner
+    learner._log = SimpleNamespace(warning=lambda event, **what: told.append((event, what)))
+    answers, model = (SimpleNamespace(publisher="b", kind=one) for one in ("logits", "parameters"))
+    assert [learner.takes(one) for one in (answers, model, answers)] == [False, True, False]
+    assert [(event, what["theirs"]) for event, what in told] == [("artifact.other_kind", "logits")]
+    assert not learner.takes(SimpleNamespace(publisher="stranger", kind="parameters"))

@@ -360,7 +360,9 @@ def test_a_home_and_its_folders_have_durable_names(tmp_path):
     with Disk(home) as disk:
         found(disk, home)
         keep(disk, home)
-    States(tmp_path).try_(disk.moments[-1], Choice())
+    states = States(tmp_path)
+    states.try_(disk.moments[-1], Choice())
+    assert states.seen
 
 
 @pytest.mark.parametrize("name", ["first blobs", "roll"])
